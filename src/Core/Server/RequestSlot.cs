@@ -1,0 +1,237 @@
+// RequestSlot: one request on its way through the threads, and the place its answer lands.
+//
+// Why        A put must not allocate. A slot is rented by the I/O side, carries the entry's bytes in, the response
+//            bytes out, and is itself the source of the ValueTask the caller awaits.
+// Ownership  Two references at most: the caller's (Rent to Return) and the pipeline's (accepted to applied). The
+//            slot goes back to its pool when both are dropped, so a caller that gives up early is harmless.
+// Outcome    The first TryComplete wins; the store only writes Response while it holds the outcome (Claim), so a
+//            late answer never touches a buffer whose caller has already been told "timed out".
+// Threads    Caller: everything before ProposeAsync and after the await. Pipeline: in between.
+using System;
+using System.Threading;
+using System.Threading.Tasks.Sources;
+using Cairn.Base;
+using Cairn.Core.Protocol;
+
+namespace Cairn.Core.Server;
+
+/// <summary>Which of the two proposal rings a request takes.</summary>
+public enum ProposalLane : byte
+{
+    /// <summary>Client writes.</summary>
+    Normal,
+
+    /// <summary>Lease expiry and revoke, alarms, membership, compaction: never queued behind client writes.</summary>
+    Control,
+}
+
+/// <summary>A pooled request; see the file header for who may touch what when.</summary>
+public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
+{
+    private const int Idle = 0;
+    private const int Pending = 1;
+    private const int Claimed = 2;
+    private const int Completed = 3;
+    private const int KeptResponseBytes = 64 * 1024;
+    private const int HeaderField = 100;
+
+    private readonly SlotPool _owner;
+    private readonly NativePool _pool;
+    private ManualResetValueTaskSourceCore<ErrorCode> _source;
+    private NativeBlock* _payload;
+    private int _state;
+    private int _references;
+
+    internal RequestSlot(SlotPool owner, NativePool pool)
+    {
+        _owner = owner;
+        _pool = pool;
+        _source.RunContinuationsAsynchronously = true;
+        Response = new NativeBuffer(pool);
+    }
+
+    /// <summary>The request id (storage.md §7.4), unique in the cluster; new at each rent. Also the id of the entry.</summary>
+    public ulong Id { get; internal set; }
+
+    /// <summary>Ring to use; set before proposing.</summary>
+    public ProposalLane Lane { get; set; }
+
+    /// <summary>User name the request runs as, UTF-8, borrowed until Return; empty = nobody.</summary>
+    public ReadOnlyMemory<byte> Username { get; set; }
+
+    /// <summary>Auth revision the caller's token was checked at.</summary>
+    public ulong AuthRevision { get; set; }
+
+    /// <summary>The response body, header included, when the outcome is <see cref="ErrorCode.None"/>.</summary>
+    public NativeBuffer Response;
+
+    /// <summary>Monotonic ns at which the request's last byte was there (set by the caller).</summary>
+    public long ReceivedNs;
+
+    /// <summary>Monotonic ns at which the raft thread took it.</summary>
+    public long ProposedNs;
+
+    /// <summary>Monotonic ns at which its entry was seen durable here.</summary>
+    public long DurableNs;
+
+    /// <summary>Monotonic ns at which its entry was committed.</summary>
+    public long CommittedNs;
+
+    /// <summary>Monotonic ns at which it was applied and its answer encoded.</summary>
+    public long AppliedNs;
+
+    /// <summary>Monotonic ns at which the answer was handed to the connection (set by the caller).</summary>
+    public long SentNs;
+
+    /// <summary>Index of the entry, once appended; 0 before. Of a read: the index it waited for.</summary>
+    public ulong Index;
+
+    /// <summary>When the member gives up on it (monotonic ns). Set when it is submitted.</summary>
+    internal long DeadlineNs;
+
+    /// <summary>Cost of the request for the quota, 0 for what needs no space.</summary>
+    internal long QuotaCost;
+
+    /// <summary>Bytes written so far of the entry.</summary>
+    internal int PayloadLength => _payload is null ? 0 : _payload->Length;
+
+    /// <summary>
+    /// Starts the entry: room for one request in InternalRaftRequest field <paramref name="field"/>. The caller fills
+    /// the returned span completely; the header (id, user, revision) is added when it is proposed.
+    /// </summary>
+    public Span<byte> BeginRequest(int field, int bodyLength)
+    {
+        ReleasePayload();
+        int prefix = ProtoSize.Tag(field) + ProtoSize.Varint((ulong)bodyLength);
+        int header = ProtoSize.VarintFieldIfSet(1, Id)
+            + ProtoSize.BytesFieldIfSet(2, Username.Length)
+            + ProtoSize.VarintFieldIfSet(3, AuthRevision);
+        int total = prefix + bodyLength + ProtoSize.BytesField(HeaderField, header);
+        _payload = _pool.Rent(total);
+        ProtoWriter writer = new(new Span<byte>(NativeBlock.Data(_payload), total));
+        writer.WriteTag(field, WireType.Bytes);
+        writer.WriteVarint((ulong)bodyLength);
+        ProtoWriter tail = new(new Span<byte>(NativeBlock.Data(_payload) + prefix + bodyLength, total - prefix - bodyLength));
+        tail.WriteTag(HeaderField, WireType.Bytes);
+        tail.WriteVarint((ulong)header);
+        tail.WriteVarintFieldIfSet(1, Id);
+        tail.WriteBytesFieldIfSet(2, Username.Span);
+        tail.WriteVarintFieldIfSet(3, AuthRevision);
+        _payload->Length = total;
+        return new Span<byte>(NativeBlock.Data(_payload) + prefix, bodyLength);
+    }
+
+    /// <summary>
+    /// The caller no longer wants the answer (its client went away, its own deadline passed): ends the await with
+    /// <paramref name="reason"/> unless the outcome is already there. The request itself may still take effect.
+    /// </summary>
+    public bool TryAbandon(ErrorCode reason) => TryComplete(reason);
+
+    ErrorCode IValueTaskSource<ErrorCode>.GetResult(short token) => _source.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<ErrorCode>.GetStatus(short token) => _source.GetStatus(token);
+
+    void IValueTaskSource<ErrorCode>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _source.OnCompleted(continuation, state, token, flags);
+
+    internal short Version => _source.Version;
+
+    /// <summary>The outcome is already decided or being written.</summary>
+    internal bool IsDecided => Volatile.Read(ref _state) != Pending;
+
+    internal void Rented(ulong id)
+    {
+        Id = id;
+        Lane = ProposalLane.Normal;
+        Username = default;
+        AuthRevision = 0;
+        ReceivedNs = ProposedNs = DurableNs = CommittedNs = AppliedNs = SentNs = 0;
+        Index = 0;
+        QuotaCost = 0;
+        _state = Idle;
+        Volatile.Write(ref _references, 1);
+    }
+
+    /// <summary>Makes the slot awaitable again and gives the pipeline its reference.</summary>
+    internal void Submit(long deadlineNs)
+    {
+        Invariant.Check(_state is Idle or Completed, "a request slot was submitted twice");
+        DeadlineNs = deadlineNs;
+        _source.Reset();
+        Volatile.Write(ref _state, Pending);
+        AddReference();
+    }
+
+    /// <summary>Undoes a submit that the ring refused. Nobody else has seen the slot.</summary>
+    internal void Withdraw()
+    {
+        Volatile.Write(ref _state, Idle);
+        Interlocked.Decrement(ref _references);
+    }
+
+    internal void AddReference() => Interlocked.Increment(ref _references);
+
+    internal void DropReference()
+    {
+        if (Interlocked.Decrement(ref _references) == 0)
+        {
+            Recycle();
+        }
+    }
+
+    /// <summary>Takes the right to write the answer; false when the caller was already told something else.</summary>
+    internal bool TryClaim() => Interlocked.CompareExchange(ref _state, Claimed, Pending) == Pending;
+
+    /// <summary>Ends the await after a successful claim.</summary>
+    internal void CompleteClaimed(ErrorCode outcome)
+    {
+        Volatile.Write(ref _state, Completed);
+        _source.SetResult(outcome);
+    }
+
+    /// <summary>Ends the await unless somebody else did or has claimed it.</summary>
+    internal bool TryComplete(ErrorCode outcome)
+    {
+        if (Interlocked.CompareExchange(ref _state, Completed, Pending) != Pending)
+        {
+            return false;
+        }
+
+        _source.SetResult(outcome);
+        return true;
+    }
+
+    /// <summary>Hands the entry's block over; the slot no longer knows it.</summary>
+    internal NativeBlock* TakePayload()
+    {
+        NativeBlock* payload = _payload;
+        _payload = null;
+        return payload;
+    }
+
+    private void ReleasePayload()
+    {
+        if (_payload is not null)
+        {
+            _pool.Return(_payload);
+            _payload = null;
+        }
+    }
+
+    private void Recycle()
+    {
+        ReleasePayload();
+        if (Response.Length > KeptResponseBytes)
+        {
+            Response.Free();
+        }
+        else
+        {
+            Response.Reset();
+        }
+
+        _state = Idle;
+        _owner.Put(this);
+    }
+}

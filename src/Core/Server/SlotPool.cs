@@ -1,0 +1,45 @@
+// SlotPool: request slots at rest, and the numbering of requests (storage.md §7.4). Any thread.
+using System.Collections.Concurrent;
+using System.Threading;
+using Cairn.Base;
+
+namespace Cairn.Core.Server;
+
+/// <summary>Rents slots and numbers them.</summary>
+internal sealed class SlotPool
+{
+    private readonly ConcurrentQueue<RequestSlot> _free = new();
+    private readonly NativePool _pool;
+    private long _lastId;
+
+    /// <param name="pool">Where payloads and responses live.</param>
+    /// <param name="memberId">Its low 16 bits lead every id.</param>
+    /// <param name="unixMilliseconds">The start; its low 40 bits follow.</param>
+    /// <param name="count">Slots to make ahead.</param>
+    internal SlotPool(NativePool pool, ulong memberId, long unixMilliseconds, int count)
+    {
+        _pool = pool;
+        ulong first = (memberId << 48) | (((ulong)unixMilliseconds & ((1UL << 40) - 1)) << 8);
+        _lastId = (long)first;
+        for (int i = 0; i < count; i++)
+        {
+            _free.Enqueue(new RequestSlot(this, pool));
+        }
+    }
+
+    internal RequestSlot Rent()
+    {
+        if (!_free.TryDequeue(out RequestSlot? slot))
+        {
+            slot = new RequestSlot(this, _pool);
+        }
+
+        slot.Rented(NextId());
+        return slot;
+    }
+
+    /// <summary>The next request id; the counter carries into the time, never into the member's bits in practice.</summary>
+    internal ulong NextId() => (ulong)Interlocked.Increment(ref _lastId);
+
+    internal void Put(RequestSlot slot) => _free.Enqueue(slot);
+}
