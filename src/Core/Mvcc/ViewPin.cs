@@ -1,5 +1,3 @@
-using Cairn.Btree;
-
 namespace Cairn.Core.Mvcc;
 
 /// <summary>A pinned View: what one read sees. A value; keep it across awaits, give it back exactly once.</summary>
