@@ -258,7 +258,7 @@ public ref struct ProtoWriter
     }
 
     /// <summary>Tag, length and bytes, also when empty.</summary>
-    public void WriteBytesField(int field, ReadOnlySpan<byte> value)
+    public void WriteBytesField(int field, scoped ReadOnlySpan<byte> value)
     {
         WriteTag(field, WireType.Bytes);
         WriteVarint((ulong)value.Length);
@@ -266,7 +266,7 @@ public ref struct ProtoWriter
     }
 
     /// <summary>Tag, length and bytes unless empty (proto3 style).</summary>
-    public void WriteBytesFieldIfSet(int field, ReadOnlySpan<byte> value)
+    public void WriteBytesFieldIfSet(int field, scoped ReadOnlySpan<byte> value)
     {
         if (!value.IsEmpty)
         {
@@ -274,7 +274,7 @@ public ref struct ProtoWriter
         }
     }
 
-    public void WriteRaw(ReadOnlySpan<byte> bytes)
+    public void WriteRaw(scoped ReadOnlySpan<byte> bytes)
     {
         bytes.CopyTo(_buffer[Position..]);
         Position += bytes.Length;
