@@ -1,0 +1,306 @@
+// AlarmStore: the alarms raised in the cluster, one per member and kind.
+//
+// Why        Raising and disarming are log entries, so every member holds the same list, and what an alarm forbids
+//            is judged at apply on every member alike.
+// Thread     store writes; Current may be read by any thread.
+// Layout     bucket alarm: the marshalled AlarmMember {1 memberID, 2 alarm} as key, empty value.
+using System;
+using System.Buffers;
+using System.Collections.Generic;
+using System.Threading;
+using Cairn.Base;
+using Cairn.Core.Mvcc;
+using Cairn.Core.Protocol;
+
+namespace Cairn.Core.Membership;
+
+/// <summary>Kinds of alarm; the numbers are etcd's wire values.</summary>
+public enum AlarmKind
+{
+    None = 0,
+    NoSpace = 1,
+    Corrupt = 2,
+}
+
+/// <summary>One raised alarm.</summary>
+public readonly record struct Alarm(ulong MemberId, AlarmKind Kind);
+
+/// <summary>An immutable list of alarms with the two questions everybody asks.</summary>
+public sealed class AlarmList
+{
+    private readonly Alarm[] _alarms;
+
+    internal AlarmList(Alarm[] alarms)
+    {
+        _alarms = alarms;
+        foreach (Alarm alarm in alarms)
+        {
+            HasNoSpace |= alarm.Kind == AlarmKind.NoSpace;
+            HasCorrupt |= alarm.Kind == AlarmKind.Corrupt;
+        }
+    }
+
+    /// <summary>No alarm at all.</summary>
+    public static AlarmList Empty { get; } = new([]);
+
+    /// <summary>Ordered by kind, then member id.</summary>
+    public ReadOnlySpan<Alarm> Alarms => _alarms;
+
+    /// <summary>True if any member raised NOSPACE: writes that need space are refused.</summary>
+    public bool HasNoSpace { get; }
+
+    /// <summary>True if any member raised CORRUPT: writes are refused.</summary>
+    public bool HasCorrupt { get; }
+}
+
+/// <summary>Alarms as replicated state.</summary>
+public sealed class AlarmStore
+{
+    private const int ActionGet = 0;
+    private const int ActionActivate = 1;
+    private const int ActionDeactivate = 2;
+
+    private readonly SortedSet<(int Kind, ulong MemberId)> _raised = [];
+    private AlarmList _current = AlarmList.Empty;
+
+    /// <summary>The alarms after the last applied entry. Any thread.</summary>
+    public AlarmList Current => Volatile.Read(ref _current);
+
+    /// <summary>Fills the empty store from the alarm bucket.</summary>
+    /// <exception cref="System.IO.InvalidDataException">A key is not an AlarmMember.</exception>
+    public void Restore(IBucketReader buckets)
+    {
+        var visitor = new RestoreVisitor(_raised);
+        buckets.ForEach(BucketId.Alarm, ref visitor);
+        Publish();
+    }
+
+    /// <summary>True if exactly this alarm is raised.</summary>
+    public bool IsRaised(ulong memberId, AlarmKind kind) => _raised.Contains(((int)kind, memberId));
+
+    /// <summary>Applies an alarm entry (field 10) and writes the response fields behind the header.</summary>
+    /// <param name="body">AlarmRequest {1 action, 2 memberID, 3 alarm}.</param>
+    /// <param name="writer">Takes the bucket change.</param>
+    /// <param name="response">Field 2, repeated AlarmMember, of AlarmResponse.</param>
+    public ErrorCode Apply(ReadOnlySpan<byte> body, IBucketWriter writer, IBufferWriter<byte> response)
+    {
+        if (!TryParse(body, out int action, out ulong memberId, out int kind))
+        {
+            return ErrorCode.MalformedRequest;
+        }
+
+        switch (action)
+        {
+            case ActionGet:
+                foreach ((int raisedKind, ulong raisedBy) in _raised)
+                {
+                    if (kind == (int)AlarmKind.None || kind == raisedKind)
+                    {
+                        WriteAlarm(response, raisedBy, raisedKind);
+                    }
+                }
+
+                return ErrorCode.None;
+
+            case ActionActivate:
+                if (kind == (int)AlarmKind.None)
+                {
+                    return ErrorCode.None;
+                }
+
+                if (_raised.Add((kind, memberId)))
+                {
+                    writer.Put(BucketId.Alarm, Key(stackalloc byte[24], memberId, kind), default);
+                    Publish();
+                }
+
+                WriteAlarm(response, memberId, kind);
+                return ErrorCode.None;
+
+            case ActionDeactivate:
+                if (_raised.Remove((kind, memberId)))
+                {
+                    writer.Delete(BucketId.Alarm, Key(stackalloc byte[24], memberId, kind));
+                    Publish();
+                    WriteAlarm(response, memberId, kind);
+                }
+
+                return ErrorCode.None;
+
+            default:
+                // A real etcd dereferences nil here; we answer, and change nothing.
+                return ErrorCode.UnknownMethod;
+        }
+    }
+
+    /// <summary>
+    /// Whether the raised alarms forbid an entry, judged at apply before authorisation. CORRUPT wins over NOSPACE.
+    /// </summary>
+    /// <param name="field">Field number of the request in InternalRaftRequest.</param>
+    /// <param name="body">Its body.</param>
+    public ErrorCode Judge(int field, ReadOnlySpan<byte> body)
+    {
+        AlarmList current = _current;
+        if (current.HasCorrupt && IsForbiddenWhenCorrupt(field))
+        {
+            return ErrorCode.Corrupt;
+        }
+
+        if (current.HasNoSpace)
+        {
+            bool needsSpace = field switch
+            {
+                EntryKind.Put or EntryKind.LeaseGrant => true,
+                EntryKind.Txn => HasPut(body, 0),
+                _ => false,
+            };
+            return needsSpace ? ErrorCode.NoSpace : ErrorCode.None;
+        }
+
+        return ErrorCode.None;
+    }
+
+    /// <summary>Whether a txn holds a put in either branch, nested txns included.</summary>
+    internal static bool HasPut(ReadOnlySpan<byte> txn, int depth)
+    {
+        const int DepthMax = 1000;
+        var reader = new ProtoReader(txn);
+        while (reader.NextField())
+        {
+            // TxnRequest {1 compare, 2 success, 3 failure}; RequestOp {2 request_put, 4 request_txn}.
+            if (reader.Wire != WireType.Bytes || reader.Field is not (2 or 3))
+            {
+                reader.Skip();
+                continue;
+            }
+
+            var operation = new ProtoReader(reader.ReadBytes());
+            while (operation.NextField())
+            {
+                if (operation.Wire != WireType.Bytes)
+                {
+                    operation.Skip();
+                    continue;
+                }
+
+                int field = operation.Field;
+                ReadOnlySpan<byte> body = operation.ReadBytes();
+                if (field == 2 || (field == 4 && depth < DepthMax && HasPut(body, depth + 1)))
+                {
+                    return true;
+                }
+            }
+        }
+
+        return false;
+    }
+
+    private static bool IsForbiddenWhenCorrupt(int field) => field is EntryKind.Range or EntryKind.Put
+        or EntryKind.DeleteRange or EntryKind.Txn or EntryKind.Compaction or EntryKind.LeaseGrant
+        or EntryKind.LeaseRevoke;
+
+    private static ReadOnlySpan<byte> Key(Span<byte> buffer, ulong memberId, int kind)
+    {
+        int length = WriteMember(buffer, memberId, kind);
+        return buffer[..length];
+    }
+
+    private static int WriteMember(Span<byte> buffer, ulong memberId, int kind)
+    {
+        var writer = new ProtoWriter(buffer);
+        writer.WriteVarintFieldIfSet(1, memberId);
+        writer.WriteVarintFieldIfSet(2, (ulong)(long)kind);
+        return writer.Position;
+    }
+
+    private static void WriteAlarm(IBufferWriter<byte> response, ulong memberId, int kind)
+    {
+        Span<byte> member = stackalloc byte[24];
+        int length = WriteMember(member, memberId, kind);
+        var writer = new ProtoWriter(response.GetSpan(32));
+        writer.WriteBytesField(2, member[..length]);
+        response.Advance(writer.Position);
+    }
+
+    private static bool TryParse(ReadOnlySpan<byte> body, out int action, out ulong memberId, out int kind)
+    {
+        action = 0;
+        memberId = 0;
+        kind = 0;
+        var reader = new ProtoReader(body);
+        while (reader.NextField())
+        {
+            if (reader.Field > 3)
+            {
+                reader.Skip();
+                continue;
+            }
+
+            if (reader.Wire != WireType.Varint)
+            {
+                return false;
+            }
+
+            ulong value = reader.ReadVarint();
+            switch (reader.Field)
+            {
+                case 1:
+                    action = (int)value;
+                    break;
+                case 2:
+                    memberId = value;
+                    break;
+                default:
+                    kind = (int)value;
+                    break;
+            }
+        }
+
+        return !reader.Failed;
+    }
+
+    private void Publish()
+    {
+        var alarms = new Alarm[_raised.Count];
+        int i = 0;
+        foreach ((int kind, ulong memberId) in _raised)
+        {
+            alarms[i++] = new Alarm(memberId, (AlarmKind)kind);
+        }
+
+        Volatile.Write(ref _current, new AlarmList(alarms));
+    }
+
+    private readonly struct RestoreVisitor(SortedSet<(int Kind, ulong MemberId)> raised) : IBucketVisitor
+    {
+        public void Visit(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
+        {
+            ulong memberId = 0;
+            int kind = 0;
+            var reader = new ProtoReader(key);
+            while (reader.NextField())
+            {
+                if (reader.Field > 2 || reader.Wire != WireType.Varint)
+                {
+                    reader.Skip();
+                }
+                else if (reader.Field == 1)
+                {
+                    memberId = reader.ReadVarint();
+                }
+                else
+                {
+                    kind = reader.ReadInt32();
+                }
+            }
+
+            if (reader.Failed)
+            {
+                throw new System.IO.InvalidDataException(
+                    $"bucket alarm: key {Convert.ToHexStringLower(key)} is not an AlarmMember");
+            }
+
+            raised.Add((kind, memberId));
+        }
+    }
+}
