@@ -1,0 +1,78 @@
+// FrontEndLimits: what one client may make the server hold. Every Kestrel limit is set here on purpose, with the
+// reason beside it; nothing is left to the framework's defaults, which are meant for web sites.
+using System;
+using System.Threading;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+
+namespace Cairn.Net.Host;
+
+/// <summary>Limits of the client front end.</summary>
+public sealed record FrontEndLimits
+{
+    /// <summary>The room above <c>--max-request-bytes</c> that the gRPC layer allows (etcd's constant), bytes.</summary>
+    public const int RequestOverheadBytes = 512 * 1024;
+
+    /// <summary>A stream window that lets one request of default size through without waiting for updates, bytes.</summary>
+    private const int StreamWindowBytes = 2 * 1024 * 1024;
+
+    /// <summary>Bytes of requests one connection may have in flight, bytes.</summary>
+    private const int ConnectionWindowBytes = 8 * 1024 * 1024;
+
+    /// <summary>Largest accepted <c>--max-concurrent-streams</c>: Kestrel tracks twice this many closed streams.</summary>
+    private const uint StreamsMax = 1 << 20;
+
+    /// <summary><c>--max-request-bytes</c>.</summary>
+    public uint MaxRequestBytes { get; init; } = 1572864;
+
+    /// <summary><c>--max-concurrent-streams</c>, per connection.</summary>
+    public uint MaxConcurrentStreams { get; init; } = uint.MaxValue;
+
+    /// <summary><c>--grpc-keepalive-interval</c>: ping a connection idle this long; zero never.</summary>
+    public TimeSpan KeepAliveInterval { get; init; } = TimeSpan.FromHours(2);
+
+    /// <summary><c>--grpc-keepalive-timeout</c>: close when the ping is not answered.</summary>
+    public TimeSpan KeepAliveTimeout { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>Largest request message in bytes.</summary>
+    public int MaxMessageBytes => (int)Math.Min(int.MaxValue - 16L, (long)MaxRequestBytes + RequestOverheadBytes);
+
+    internal void ApplyTo(KestrelServerLimits limits)
+    {
+        // Whole bodies are limited per message (a stream may carry any number of them).
+        limits.MaxRequestBodySize = null;
+
+        // A slow client is back-pressured by HTTP/2 windows; etcd never cuts it off, and a snapshot over a thin
+        // line or an idle watch is slow by nature.
+        limits.MinRequestBodyDataRate = null;
+        limits.MinResponseDataRate = null;
+
+        // etcd keeps idle connections open. A peer that died is found by the pings below and by TCP keep-alive.
+        limits.KeepAliveTimeout = Timeout.InfiniteTimeSpan;
+
+        // The time for the head of a request: etcd's five minutes against slow-header attacks.
+        limits.RequestHeadersTimeout = TimeSpan.FromMinutes(5);
+
+        // Tokens (JWT) travel in headers; 64 KiB is far above any of them.
+        limits.MaxRequestHeadersTotalSize = 64 * 1024;
+        limits.MaxRequestHeaderCount = 128;
+        limits.MaxRequestLineSize = 16 * 1024;
+        limits.Http2.MaxRequestHeaderFieldSize = 32 * 1024;
+
+        // What one answer may hold in memory before its handler must wait for the client.
+        limits.MaxResponseBufferSize = 256 * 1024;
+        limits.MaxConcurrentConnections = null;
+        limits.MaxConcurrentUpgradedConnections = 0;
+
+        limits.Http2.MaxStreamsPerConnection = (int)Math.Clamp(MaxConcurrentStreams, 1, StreamsMax);
+        limits.Http2.InitialStreamWindowSize = StreamWindowBytes;
+        limits.Http2.InitialConnectionWindowSize = ConnectionWindowBytes;
+        limits.Http2.MaxFrameSize = 16 * 1024;
+        limits.Http2.HeaderTableSize = 4096;
+        if (KeepAliveInterval > TimeSpan.Zero)
+        {
+            // Kestrel takes no less than a second.
+            limits.Http2.KeepAlivePingDelay = KeepAliveInterval < TimeSpan.FromSeconds(1) ? TimeSpan.FromSeconds(1) : KeepAliveInterval;
+            limits.Http2.KeepAlivePingTimeout = KeepAliveTimeout < TimeSpan.FromSeconds(1) ? TimeSpan.FromSeconds(1) : KeepAliveTimeout;
+        }
+    }
+}

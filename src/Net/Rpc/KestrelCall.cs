@@ -1,0 +1,472 @@
+// KestrelCall: a gRPC call over one HTTP/2 stream of Kestrel.
+//
+// Why        Kestrel keeps the objects of closed streams per connection and hands them out again; this object is
+//            kept with them (KestrelExchange), so a call in steady state allocates nothing of ours. The features
+//            are looked up once per stream object, not once per call.
+// Thread     Kestrel runs one call of a stream object at a time.
+// Order      Admission of the transport follows grpc-go, which etcd uses: content type, HTTP method, timeout,
+//            path, encoding, frame, size.
+using System;
+using System.Buffers;
+using System.IO;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+using System.Threading;
+using System.Threading.Tasks;
+using Cairn.Base;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Primitives;
+
+namespace Cairn.Net.Rpc;
+
+/// <summary>The Kestrel side of <see cref="RpcCall"/>.</summary>
+[System.Diagnostics.CodeAnalysis.SuppressMessage(
+    "Design", "CA1001", Justification = "reused, never disposed; Finish disposes the sources of each call")]
+internal sealed class KestrelCall : RpcCall
+{
+    private const string GrpcContentType = "application/grpc";
+
+    private readonly RpcServerState _server;
+    private readonly IHttpRequestFeature _request;
+    private readonly IHttpResponseFeature _response;
+    private readonly IFeatureCollection _features;
+    private readonly RpcBuffer _assembled = new();
+
+    private PipeReader? _reader;
+    private PipeWriter? _writer;
+    private ReadOnlyMemory<byte> _message;
+    private SequencePosition _heldEnd;
+    private bool _holding;
+    private RpcBuffer? _plainAnswer;
+    private bool _gzip;
+    private bool _begun;
+    private int _remaining;
+    private CancellationTokenSource? _deadlineSource;
+    private CancellationTokenSource? _cancelled;
+
+    public KestrelCall(RpcServerState server, IFeatureCollection features)
+    {
+        _server = server;
+        _features = features;
+        _request = features.GetRequiredFeature<IHttpRequestFeature>();
+        _response = features.GetRequiredFeature<IHttpResponseFeature>();
+    }
+
+    public override ReadOnlySpan<byte> Request => _message.Span;
+
+    public override string? Token => Metadata("token") ?? Metadata("authorization");
+
+    public override bool RequiresLeader => Metadata("hasleader") == "true";
+
+    public override string? ClientApiVersion => Metadata("client-api-version");
+
+    public override CancellationToken Cancelled
+    {
+        get
+        {
+            if (_cancelled is null)
+            {
+                CancellationToken aborted = _features.GetRequiredFeature<IHttpRequestLifetimeFeature>().RequestAborted;
+                _cancelled = CancellationTokenSource.CreateLinkedTokenSource(aborted);
+                if (DeadlineNs != long.MaxValue)
+                {
+                    long left = Math.Max(0, DeadlineNs - _server.Clock.NowNs) / 1_000_000;
+                    _deadlineSource = new CancellationTokenSource(TimeSpan.FromMilliseconds(Math.Min(left, int.MaxValue - 1)));
+                    _deadlineSource.Token.UnsafeRegister(static o => ((CancellationTokenSource)o!).Cancel(), _cancelled);
+                }
+            }
+
+            return _cancelled.Token;
+        }
+    }
+
+    /// <summary>Serves the stream's request to its end. Faults only when the connection itself is broken.</summary>
+    public async Task RunAsync()
+    {
+        if (!TryAdmit())
+        {
+            return;
+        }
+
+        RpcMethod method = Method;
+        method.CountStarted();
+        try
+        {
+            bool ready = true;
+            if (method.HasSingleRequest)
+            {
+                ValueTask<bool> read = ReadAsync();
+                ready = read.IsCompletedSuccessfully ? read.Result : await read;
+                if (!ready && Status == RpcCode.Ok)
+                {
+                    // The words of etcd's server for a stream that ends before its message.
+                    Fail(RpcCode.Unknown, "EOF");
+                }
+            }
+
+            if (ready && DeadlineNs <= ReceivedNs)
+            {
+                Fail(RpcCode.DeadlineExceeded, "context deadline exceeded");
+            }
+            else if (ready)
+            {
+                ValueTask handled = method.Handler!(this);
+                if (!handled.IsCompletedSuccessfully)
+                {
+                    await handled;
+                }
+            }
+        }
+        catch (Exception e) when (e is ConnectionAbortedException or ConnectionResetException or IOException or OperationCanceledException)
+        {
+            // The client reset the stream or hung up; nobody reads the answer.
+            bool late = DeadlineNs != long.MaxValue && _server.Clock.NowNs >= DeadlineNs;
+            Fail(late ? RpcCode.DeadlineExceeded : RpcCode.Canceled, late ? "context deadline exceeded" : "context canceled");
+        }
+        catch (Exception e)
+        {
+            RpcLog.HandlerFailed(_server.Logger, method.Path, e);
+            Fail(RpcCode.Internal, "internal error");
+        }
+
+        Finish(method);
+    }
+
+    public override void ReleaseRequest()
+    {
+        _message = default;
+        if (_holding)
+        {
+            _holding = false;
+            _reader!.AdvanceTo(_heldEnd);
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public override async ValueTask<bool> ReadAsync()
+    {
+        ReleaseRequest();
+        PipeReader reader = _reader ??= _features.GetRequiredFeature<IRequestBodyPipeFeature>().Reader;
+        while (true)
+        {
+            ReadResult result = await reader.ReadAsync();
+            ReadOnlySequence<byte> body = result.Buffer;
+            switch (RpcFrame.TryRead(body, _server.MaxMessageSize, out uint length, out bool compressed))
+            {
+                case RpcFrameState.Complete:
+                    return Take(body.Slice(RpcFrame.HeaderSize, length), compressed);
+                case RpcFrameState.TooLarge:
+                    reader.AdvanceTo(body.Start, body.End);
+                    Fail(RpcCode.ResourceExhausted, string.Create(
+                        System.Globalization.CultureInfo.InvariantCulture,
+                        $"grpc: received message larger than max ({length} vs. {_server.MaxMessageSize})"));
+                    return false;
+                case RpcFrameState.BadFlag:
+                    reader.AdvanceTo(body.Start, body.End);
+                    Fail(RpcCode.Internal, string.Create(
+                        System.Globalization.CultureInfo.InvariantCulture,
+                        $"grpc: received unexpected payload format {length}"));
+                    return false;
+                default:
+                    bool empty = body.IsEmpty;
+                    reader.AdvanceTo(body.Start, body.End);
+                    if (!result.IsCompleted && !result.IsCanceled)
+                    {
+                        continue;
+                    }
+
+                    if (!empty)
+                    {
+                        Fail(RpcCode.Unknown, "unexpected EOF");
+                    }
+
+                    return false;
+            }
+        }
+    }
+
+    public override void BeginMessage(int length)
+    {
+        Invariant.Check(_remaining == 0, "an answer message was begun inside another one");
+        Start();
+        MessagesSent++;
+        _remaining = length;
+        Interlocked.Add(ref _server.BytesSent, length);
+        if (_gzip)
+        {
+            _plainAnswer ??= new RpcBuffer();
+            _plainAnswer.Clear();
+            if (length == 0)
+            {
+                SendPacked();
+            }
+
+            return;
+        }
+
+        Span<byte> header = _writer!.GetSpan(RpcFrame.HeaderSize);
+        RpcFrame.Write(header, length, compressed: false);
+        _writer.Advance(RpcFrame.HeaderSize);
+    }
+
+    public override void Append(ReadOnlySpan<byte> part)
+    {
+        _remaining -= part.Length;
+        Invariant.Check(_remaining >= 0, "an answer message is longer than announced");
+        if (!_gzip)
+        {
+            _writer!.Write(part);
+            return;
+        }
+
+        _plainAnswer!.Append(part);
+        if (_remaining == 0 && !part.IsEmpty)
+        {
+            SendPacked();
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public override async ValueTask<bool> FlushAsync()
+    {
+        Start();
+        FlushResult result = await _writer!.FlushAsync(_cancelled?.Token ?? CancellationToken.None);
+        return !result.IsCompleted && !result.IsCanceled;
+    }
+
+    private bool TryAdmit()
+    {
+        ResetStatus();
+        ReceivedNs = _server.Clock.NowNs;
+        DeadlineNs = long.MaxValue;
+        _begun = false;
+        _gzip = false;
+        _remaining = 0;
+        _message = default;
+        _reader = null;
+        _writer = null;
+
+        IHeaderDictionary headers = _request.Headers;
+        string? contentType = headers.ContentType;
+        if (!RpcText.IsGrpcContentType(contentType))
+        {
+            Refuse(415, RpcCode.InvalidArgument, "invalid gRPC request content-type \"" + contentType + "\"");
+            return false;
+        }
+
+        if (!HttpMethods.IsPost(_request.Method))
+        {
+            Refuse(405, RpcCode.Internal,
+                "Received a HEADERS frame with :method \"" + _request.Method + "\" which should be POST");
+            return false;
+        }
+
+        StringValues timeout = headers["grpc-timeout"];
+        if (timeout.Count != 0)
+        {
+            if (!RpcText.TryParseTimeout(timeout[0], out long timeoutNs))
+            {
+                Refuse(400, RpcCode.Internal, "malformed grpc-timeout: " + TimeoutFault(timeout[0] ?? ""));
+                return false;
+            }
+
+            DeadlineNs = ReceivedNs + timeoutNs;
+        }
+
+        RpcMethod? method = _server.Table.Find(_request.Path, out string whyNot);
+        if (method is null)
+        {
+            Refuse(200, RpcCode.Unimplemented, whyNot);
+            return false;
+        }
+
+        StringValues encoding = headers["grpc-encoding"];
+        if (encoding.Count != 0)
+        {
+            _gzip = encoding[0] == "gzip";
+            if (!_gzip && encoding[0] is not "identity")
+            {
+                Refuse(200, RpcCode.Unimplemented,
+                    "grpc: Decompressor is not installed for grpc-encoding \"" + encoding[0] + "\"");
+                return false;
+            }
+        }
+
+        Method = method;
+        return true;
+    }
+
+    private static string TimeoutFault(string text) => text.Length switch
+    {
+        < 2 => "transport: timeout string is too short: \"" + text + "\"",
+        > 9 => "transport: timeout string is too long: \"" + text + "\"",
+        _ => "transport: timeout unit is not recognized: \"" + text + "\"",
+    };
+
+    private bool Take(in ReadOnlySequence<byte> message, bool compressed)
+    {
+        _heldEnd = message.End;
+        _holding = true;
+        if (!compressed && message.IsSingleSegment)
+        {
+            _message = message.First;
+        }
+        else if (!compressed)
+        {
+            _assembled.Set(message);
+            ReleaseRequest();
+            _message = _assembled.Written;
+        }
+        else if (!TryUnpack(message))
+        {
+            return false;
+        }
+
+        Method.CountReceived();
+        Interlocked.Add(ref _server.BytesReceived, _message.Length);
+        return true;
+    }
+
+    private bool TryUnpack(in ReadOnlySequence<byte> message)
+    {
+        if (!_gzip)
+        {
+            ReleaseRequest();
+            Fail(RpcCode.Internal, "grpc: compressed flag set with identity or empty encoding");
+            return false;
+        }
+
+        byte[] packed = message.ToArray();
+        ReleaseRequest();
+        try
+        {
+            if (!_assembled.TryUnpack(packed, _server.MaxMessageSize))
+            {
+                Fail(RpcCode.ResourceExhausted, string.Create(
+                    System.Globalization.CultureInfo.InvariantCulture,
+                    $"grpc: received message after decompression larger than max {_server.MaxMessageSize}"));
+                return false;
+            }
+        }
+        catch (InvalidDataException)
+        {
+            Fail(RpcCode.Internal, "grpc: failed to decompress the message: unexpected EOF");
+            return false;
+        }
+
+        _message = _assembled.Written;
+        return true;
+    }
+
+    // Headers leave with the first flush; they are set once, just before the first byte is written.
+    private void Start()
+    {
+        if (_begun)
+        {
+            return;
+        }
+
+        _begun = true;
+        _response.StatusCode = 200;
+        _response.Headers.ContentType = ResponseContentType();
+        if (_gzip)
+        {
+            _response.Headers["grpc-encoding"] = "gzip";
+        }
+
+        _writer = _features.GetRequiredFeature<IHttpResponseBodyFeature>().Writer;
+    }
+
+    // grpc-go echoes the sub-type ("application/grpc+proto"); parameters after ';' are not echoed.
+    private string ResponseContentType()
+    {
+        string? asked = _request.Headers.ContentType;
+        return asked is not null && asked.Length > GrpcContentType.Length && asked[GrpcContentType.Length] == '+'
+            ? asked
+            : GrpcContentType;
+    }
+
+    private void SendPacked()
+    {
+        var packed = new RpcBuffer();
+        packed.Pack(_plainAnswer!.Written.Span);
+        Span<byte> header = _writer!.GetSpan(RpcFrame.HeaderSize);
+        RpcFrame.Write(header, packed.Length, compressed: true);
+        _writer.Advance(RpcFrame.HeaderSize);
+        _writer.Write(packed.Written.Span);
+        packed.Release();
+        _plainAnswer.Clear();
+    }
+
+    private void Finish(RpcMethod method)
+    {
+        ReleaseRequest();
+        if (_remaining != 0)
+        {
+            // A message cut off in the middle cannot be followed by trailers that the client would believe.
+            method.CountHandled(Status == RpcCode.Ok ? RpcCode.Internal : Status);
+            _features.GetRequiredFeature<IHttpRequestLifetimeFeature>().Abort();
+        }
+        else
+        {
+            if (Status == RpcCode.Ok && MessagesSent == 0 && method.Kind == RpcKind.Unary)
+            {
+                RpcLog.NoAnswer(_server.Logger, method.Path);
+                Fail(RpcCode.Internal, "internal error");
+            }
+
+            method.CountHandled(Status);
+            method.CountSent(MessagesSent);
+            SendStatus();
+        }
+
+        _assembled.Release();
+        _plainAnswer?.Release();
+        if (_cancelled is not null)
+        {
+            _deadlineSource?.Dispose();
+            _cancelled.Dispose();
+            _deadlineSource = null;
+            _cancelled = null;
+        }
+    }
+
+    private void SendStatus()
+    {
+        string code = RpcCodes.Number(Status);
+        if (!_begun)
+        {
+            _begun = true;
+            _response.StatusCode = 200;
+            IHeaderDictionary headers = _response.Headers;
+            headers.ContentType = ResponseContentType();
+            headers["grpc-status"] = code;
+            headers["grpc-message"] = RpcText.EncodeMessage(StatusMessage);
+            return;
+        }
+
+        IHeaderDictionary trailers = _features.GetRequiredFeature<IHttpResponseTrailersFeature>().Trailers;
+        trailers.GrpcStatus = code;
+        if (Status != RpcCode.Ok)
+        {
+            trailers.GrpcMessage = RpcText.EncodeMessage(StatusMessage);
+        }
+    }
+
+    private void Refuse(int httpStatus, RpcCode code, string message)
+    {
+        _response.StatusCode = httpStatus;
+        IHeaderDictionary headers = _response.Headers;
+        headers.ContentType = GrpcContentType;
+        headers["grpc-status"] = RpcCodes.Number(code);
+        headers["grpc-message"] = RpcText.EncodeMessage(message);
+    }
+
+    private string? Metadata(string name)
+    {
+        StringValues values = _request.Headers[name];
+        return values.Count == 0 ? null : values[0];
+    }
+}

@@ -1,0 +1,98 @@
+// RpcCall: one gRPC call as a handler sees it. Nothing here names the HTTP/2 engine, so that the engine can be
+// replaced (KestrelCall is the only implementation today).
+//
+// Thread     One handler at a time; its continuations may run on any I/O thread.
+// Lifetime   Pooled with the stream of the connection: valid until the handler's task ends, then reused.
+// Why        A unary call allocates nothing here: the request is read in place, the answer is written in place.
+using System;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Cairn.Net.Rpc;
+
+/// <summary>A call: request message, metadata, deadline; answer messages and status.</summary>
+public abstract class RpcCall
+{
+    /// <summary>The entry of the table.</summary>
+    public RpcMethod Method { get; protected set; } = null!;
+
+    /// <summary>Monotonic ns at which the headers had been read.</summary>
+    public long ReceivedNs { get; protected set; }
+
+    /// <summary>Monotonic ns after which the client no longer waits; <see cref="long.MaxValue"/> when it always does.</summary>
+    public long DeadlineNs { get; protected set; }
+
+    /// <summary>The status so far; <see cref="RpcCode.Ok"/> unless failed.</summary>
+    public RpcCode Status { get; private set; }
+
+    /// <summary>The text beside <see cref="Status"/>.</summary>
+    public string StatusMessage { get; private set; } = "";
+
+    /// <summary>Messages written so far.</summary>
+    public int MessagesSent { get; protected set; }
+
+    /// <summary>
+    /// The current request message. Borrowed: valid until <see cref="ReleaseRequest"/>, the next
+    /// <see cref="ReadAsync"/>, or the end of the handler.
+    /// </summary>
+    public abstract ReadOnlySpan<byte> Request { get; }
+
+    /// <summary>The metadata <c>token</c>, or else <c>authorization</c>; null when absent.</summary>
+    public abstract string? Token { get; }
+
+    /// <summary>True when the client wants an error rather than a wait while there is no leader.</summary>
+    public abstract bool RequiresLeader { get; }
+
+    /// <summary>The metadata <c>client-api-version</c>; null when absent.</summary>
+    public abstract string? ClientApiVersion { get; }
+
+    /// <summary>
+    /// Signalled when the client has gone or the deadline has passed. Asking for it allocates: for streams only.
+    /// </summary>
+    public abstract CancellationToken Cancelled { get; }
+
+    /// <summary>
+    /// Gives the request bytes back to the connection. Call before waiting: held bytes count against the window of
+    /// the whole connection.
+    /// </summary>
+    public abstract void ReleaseRequest();
+
+    /// <summary>Reads the next message of a client stream into <see cref="Request"/>.</summary>
+    /// <returns>False when the client has half-closed, or the call has failed meanwhile.</returns>
+    public abstract ValueTask<bool> ReadAsync();
+
+    /// <summary>Starts an answer message of exactly <paramref name="length"/> bytes, to be given by <see cref="Append"/>.</summary>
+    public abstract void BeginMessage(int length);
+
+    /// <summary>Copies the next part of the message begun.</summary>
+    public abstract void Append(ReadOnlySpan<byte> part);
+
+    /// <summary>Sends what has been written and waits while the client's window is full.</summary>
+    /// <returns>False when the client has gone; the handler should end.</returns>
+    public abstract ValueTask<bool> FlushAsync();
+
+    /// <summary>Copies a whole answer message. Large ones should rather be sent in parts with flushes between.</summary>
+    public void Write(ReadOnlySpan<byte> message)
+    {
+        BeginMessage(message.Length);
+        Append(message);
+    }
+
+    /// <summary>Ends the call with a status; the first failure counts.</summary>
+    public void Fail(RpcCode code, string message)
+    {
+        if (Status == RpcCode.Ok)
+        {
+            Status = code;
+            StatusMessage = message;
+        }
+    }
+
+    /// <summary>Makes the object ready for the next call.</summary>
+    protected void ResetStatus()
+    {
+        Status = RpcCode.Ok;
+        StatusMessage = "";
+        MessagesSent = 0;
+    }
+}

@@ -1,0 +1,89 @@
+// RpcMethod: one entry of the table from path to handler, with the counters that the metrics page shows.
+// Thread: counters are bumped by any I/O thread (interlocked) and read by the metrics page.
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Cairn.Net.Rpc;
+
+/// <summary>Which side of a call is a stream.</summary>
+public enum RpcKind
+{
+    Unary,
+    ClientStream,
+    ServerStream,
+    BidiStream,
+}
+
+/// <summary>
+/// Serves one call. The handler answers through the call; a returned call without a written message and without
+/// <see cref="RpcCall.Fail(RpcCode, string)"/> is a bug and answers INTERNAL. Exceptions answer INTERNAL and are logged.
+/// </summary>
+public delegate ValueTask RpcHandler(RpcCall call);
+
+/// <summary>A method of a service.</summary>
+public sealed class RpcMethod
+{
+    private readonly long[] _handled = new long[RpcCodes.Count];
+    private long _started;
+    private long _received;
+    private long _sent;
+
+    /// <summary>Describes a method; <paramref name="handler"/> is null while no one serves it yet.</summary>
+    public RpcMethod(string service, string name, RpcKind kind, RpcHandler? handler)
+    {
+        Service = service;
+        Name = name;
+        Kind = kind;
+        Handler = handler;
+        Path = "/" + service + "/" + name;
+    }
+
+    /// <summary>Full service name, such as <c>etcdserverpb.KV</c>.</summary>
+    public string Service { get; }
+
+    /// <summary>Short method name.</summary>
+    public string Name { get; }
+
+    /// <summary>The HTTP/2 path.</summary>
+    public string Path { get; }
+
+    public RpcKind Kind { get; }
+
+    /// <summary>Null: a place kept for a later part of the server; answered like a method that does not exist.</summary>
+    public RpcHandler? Handler { get; }
+
+    /// <summary>True when the client sends exactly one message.</summary>
+    public bool HasSingleRequest => Kind is RpcKind.Unary or RpcKind.ServerStream;
+
+    /// <summary>The <c>grpc_type</c> label.</summary>
+    public string KindLabel => Kind switch
+    {
+        RpcKind.Unary => "unary",
+        RpcKind.ClientStream => "client_stream",
+        RpcKind.ServerStream => "server_stream",
+        _ => "bidi_stream",
+    };
+
+    public long Started => Volatile.Read(ref _started);
+
+    public long MessagesReceived => Volatile.Read(ref _received);
+
+    public long MessagesSent => Volatile.Read(ref _sent);
+
+    /// <summary>Calls that ended with the code.</summary>
+    public long Handled(RpcCode code) => Volatile.Read(ref _handled[(int)code]);
+
+    internal void CountStarted() => Interlocked.Increment(ref _started);
+
+    internal void CountReceived() => Interlocked.Increment(ref _received);
+
+    internal void CountSent(int messages)
+    {
+        if (messages != 0)
+        {
+            Interlocked.Add(ref _sent, messages);
+        }
+    }
+
+    internal void CountHandled(RpcCode code) => Interlocked.Increment(ref _handled[(int)code]);
+}

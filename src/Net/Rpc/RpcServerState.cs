@@ -1,0 +1,24 @@
+// RpcServerState: what all calls of one server share. Immutable but for the counters, which any I/O thread bumps.
+using Cairn.Base;
+using Microsoft.Extensions.Logging;
+
+namespace Cairn.Net.Rpc;
+
+/// <summary>Table, limits and counters of one server.</summary>
+internal sealed class RpcServerState
+{
+    /// <summary>Bytes of request messages (<c>etcd_network_client_grpc_received_bytes_total</c>).</summary>
+    public long BytesReceived;
+
+    /// <summary>Bytes of answer messages (<c>etcd_network_client_grpc_sent_bytes_total</c>).</summary>
+    public long BytesSent;
+
+    public required RpcTable Table { get; init; }
+
+    public required IClock Clock { get; init; }
+
+    public required ILogger Logger { get; init; }
+
+    /// <summary>Largest request message in bytes, packed or unpacked.</summary>
+    public required int MaxMessageSize { get; init; }
+}
