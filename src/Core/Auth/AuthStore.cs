@@ -14,7 +14,6 @@ using System.Globalization;
 using System.IO;
 using System.Threading;
 using Cairn.Base;
-using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
 
@@ -63,36 +62,42 @@ public sealed class AuthStore : IAuthorizer
         }
     }
 
-    /// <summary>Applies one auth entry (<see cref="EntryKind.IsAuth"/>) that the caller has authorised.</summary>
-    /// <param name="field">Field number in InternalRaftRequest.</param>
+    /// <summary>True for the kinds that <see cref="Apply"/> takes.</summary>
+    public static bool Applies(RequestKind kind) => kind is RequestKind.AuthEnable or RequestKind.AuthDisable
+        or RequestKind.Authenticate or RequestKind.AuthStatus
+        or (>= RequestKind.AuthUserAdd and <= RequestKind.AuthRoleList)
+        or (>= RequestKind.AuthRoleAdd and <= RequestKind.AuthRoleRevokePermission);
+
+    /// <summary>Applies one auth entry (<see cref="Applies"/>) that the caller has authorised.</summary>
+    /// <param name="kind">Field number in InternalRaftRequest.</param>
     /// <param name="body">The request.</param>
     /// <param name="index">The entry's log index: part of every simple token.</param>
     /// <param name="writer">Takes the bucket changes.</param>
     /// <param name="response">Receives the response fields behind the header.</param>
     /// <exception cref="InvalidDataException">The entry carries a plain password, as only etcd 3.4 logged it.</exception>
     public ErrorCode Apply(
-        int field, ReadOnlySpan<byte> body, ulong index, IBucketWriter writer, IBufferWriter<byte> response)
+        RequestKind kind, ReadOnlySpan<byte> body, ulong index, IBucketWriter writer, IBufferWriter<byte> response)
     {
-        return field switch
+        return kind switch
         {
-            EntryKind.AuthEnable => Enable(writer),
-            EntryKind.AuthDisable => Disable(writer),
-            EntryKind.AuthStatus => Status(response),
-            EntryKind.Authenticate => Authenticate(body, index, response),
-            EntryKind.AuthUserAdd => UserAdd(body, writer),
-            EntryKind.AuthUserDelete => UserDelete(body, writer),
-            EntryKind.AuthUserGet => UserGet(body, response),
-            EntryKind.AuthUserChangePassword => UserChangePassword(body, writer),
-            EntryKind.AuthUserGrantRole => UserGrantRole(body, writer),
-            EntryKind.AuthUserRevokeRole => UserRevokeRole(body, writer),
-            EntryKind.AuthUserList => WriteNames(_view.Users.Keys, response),
-            EntryKind.AuthRoleList => WriteNames(_view.Roles.Keys, response),
-            EntryKind.AuthRoleAdd => RoleAdd(body, writer),
-            EntryKind.AuthRoleDelete => RoleDelete(body, writer),
-            EntryKind.AuthRoleGet => RoleGet(body, response),
-            EntryKind.AuthRoleGrantPermission => RoleGrantPermission(body, writer),
-            EntryKind.AuthRoleRevokePermission => RoleRevokePermission(body, writer),
-            _ => throw new ArgumentOutOfRangeException(nameof(field)),
+            RequestKind.AuthEnable => Enable(writer),
+            RequestKind.AuthDisable => Disable(writer),
+            RequestKind.AuthStatus => Status(response),
+            RequestKind.Authenticate => Authenticate(body, index, response),
+            RequestKind.AuthUserAdd => UserAdd(body, writer),
+            RequestKind.AuthUserDelete => UserDelete(body, writer),
+            RequestKind.AuthUserGet => UserGet(body, response),
+            RequestKind.AuthUserChangePassword => UserChangePassword(body, writer),
+            RequestKind.AuthUserGrantRole => UserGrantRole(body, writer),
+            RequestKind.AuthUserRevokeRole => UserRevokeRole(body, writer),
+            RequestKind.AuthUserList => WriteNames(_view.Users.Keys, response),
+            RequestKind.AuthRoleList => WriteNames(_view.Roles.Keys, response),
+            RequestKind.AuthRoleAdd => RoleAdd(body, writer),
+            RequestKind.AuthRoleDelete => RoleDelete(body, writer),
+            RequestKind.AuthRoleGet => RoleGet(body, response),
+            RequestKind.AuthRoleGrantPermission => RoleGrantPermission(body, writer),
+            RequestKind.AuthRoleRevokePermission => RoleRevokePermission(body, writer),
+            _ => throw new ArgumentOutOfRangeException(nameof(kind)),
         };
     }
 

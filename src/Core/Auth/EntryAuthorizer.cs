@@ -6,7 +6,6 @@
 using System;
 using Cairn.Base;
 using Cairn.Core.Leases;
-using Cairn.Core.Membership;
 using Cairn.Core.Protocol;
 
 namespace Cairn.Core.Auth;
@@ -18,12 +17,12 @@ public static class EntryAuthorizer
 
     /// <summary>Whether the entry may be executed.</summary>
     /// <param name="authorizer">Usually the AuthStore.</param>
-    /// <param name="field">Field number of the request in InternalRaftRequest.</param>
+    /// <param name="kind">Field number of the request in InternalRaftRequest.</param>
     /// <param name="body">Its body, already known to be well-formed; malformed bytes are refused here too.</param>
     /// <param name="who">From the entry's header; empty when it has none.</param>
     /// <param name="lessor">For the keys on which a lease hangs.</param>
     public static ErrorCode Authorize(
-        IAuthorizer authorizer, int field, ReadOnlySpan<byte> body, in AuthInfo who, Lessor lessor)
+        IAuthorizer authorizer, RequestKind kind, ReadOnlySpan<byte> body, in AuthInfo who, Lessor lessor)
     {
         if (!authorizer.IsEnabled)
         {
@@ -31,36 +30,36 @@ public static class EntryAuthorizer
         }
 
         var judge = new Judge(authorizer, who, lessor);
-        switch (field)
+        switch (kind)
         {
-            case EntryKind.Range:
+            case RequestKind.Range:
                 return judge.Range(body);
-            case EntryKind.Put:
+            case RequestKind.Put:
                 return judge.Put(body);
-            case EntryKind.DeleteRange:
+            case RequestKind.DeleteRange:
                 return judge.DeleteRange(body);
-            case EntryKind.Txn:
+            case RequestKind.Txn:
                 return judge.Txn(body, 0);
-            case EntryKind.LeaseRevoke:
+            case RequestKind.LeaseRevoke:
                 return LeaseMessages.TryParseId(body, out long id) ? judge.LeaseKeys(id) : ErrorCode.MalformedRequest;
-            case EntryKind.AuthUserGet:
+            case RequestKind.AuthUserGet:
                 return judge.AdminOrSelf(body);
-            case EntryKind.AuthRoleGet:
+            case RequestKind.AuthRoleGet:
                 return judge.AdminOrHolder(body);
-            case EntryKind.AuthEnable:
-            case EntryKind.AuthDisable:
-            case EntryKind.AuthStatus:
-            case EntryKind.AuthUserAdd:
-            case EntryKind.AuthUserDelete:
-            case EntryKind.AuthUserChangePassword:
-            case EntryKind.AuthUserGrantRole:
-            case EntryKind.AuthUserRevokeRole:
-            case EntryKind.AuthUserList:
-            case EntryKind.AuthRoleList:
-            case EntryKind.AuthRoleAdd:
-            case EntryKind.AuthRoleDelete:
-            case EntryKind.AuthRoleGrantPermission:
-            case EntryKind.AuthRoleRevokePermission:
+            case RequestKind.AuthEnable:
+            case RequestKind.AuthDisable:
+            case RequestKind.AuthStatus:
+            case RequestKind.AuthUserAdd:
+            case RequestKind.AuthUserDelete:
+            case RequestKind.AuthUserChangePassword:
+            case RequestKind.AuthUserGrantRole:
+            case RequestKind.AuthUserRevokeRole:
+            case RequestKind.AuthUserList:
+            case RequestKind.AuthRoleList:
+            case RequestKind.AuthRoleAdd:
+            case RequestKind.AuthRoleDelete:
+            case RequestKind.AuthRoleGrantPermission:
+            case RequestKind.AuthRoleRevokePermission:
                 return authorizer.Authorize(who, new AuthNeed(AuthAccess.Admin));
             default:
                 // Compaction, lease grants and alarms are judged at admission only: the cluster itself proposes

@@ -136,22 +136,22 @@ public sealed class AlarmStore
     /// <summary>
     /// Whether the raised alarms forbid an entry, judged at apply before authorisation. CORRUPT wins over NOSPACE.
     /// </summary>
-    /// <param name="field">Field number of the request in InternalRaftRequest.</param>
+    /// <param name="kind">Field number of the request in InternalRaftRequest.</param>
     /// <param name="body">Its body.</param>
-    public ErrorCode Judge(int field, ReadOnlySpan<byte> body)
+    public ErrorCode Judge(RequestKind kind, ReadOnlySpan<byte> body)
     {
         AlarmList current = _current;
-        if (current.HasCorrupt && IsForbiddenWhenCorrupt(field))
+        if (current.HasCorrupt && IsForbiddenWhenCorrupt(kind))
         {
             return ErrorCode.Corrupt;
         }
 
         if (current.HasNoSpace)
         {
-            bool needsSpace = field switch
+            bool needsSpace = kind switch
             {
-                EntryKind.Put or EntryKind.LeaseGrant => true,
-                EntryKind.Txn => HasPut(body, 0),
+                RequestKind.Put or RequestKind.LeaseGrant => true,
+                RequestKind.Txn => HasPut(body, 0),
                 _ => false,
             };
             return needsSpace ? ErrorCode.NoSpace : ErrorCode.None;
@@ -195,9 +195,9 @@ public sealed class AlarmStore
         return false;
     }
 
-    private static bool IsForbiddenWhenCorrupt(int field) => field is EntryKind.Range or EntryKind.Put
-        or EntryKind.DeleteRange or EntryKind.Txn or EntryKind.Compaction or EntryKind.LeaseGrant
-        or EntryKind.LeaseRevoke;
+    private static bool IsForbiddenWhenCorrupt(RequestKind kind) => kind is RequestKind.Range or RequestKind.Put
+        or RequestKind.DeleteRange or RequestKind.Txn or RequestKind.Compaction or RequestKind.LeaseGrant
+        or RequestKind.LeaseRevoke;
 
     private static ReadOnlySpan<byte> Key(Span<byte> buffer, ulong memberId, int kind)
     {
