@@ -56,6 +56,9 @@ public sealed unsafe class ActorThread : IWaker, IDisposable
 
     public void Wake()
     {
+        // The caller's enqueue must be visible before the word is looked at: with store and load reordered, this
+        // read could see a stale "pending" that the actor is just consuming, and the wake would be lost.
+        Interlocked.MemoryBarrier();
         if (Volatile.Read(ref *_word) == Pending)
         {
             return;

@@ -95,12 +95,26 @@ public static unsafe class WalDirectory
     /// Locks and reads the log from a snapshot on, repairs a torn tail, and starts a new segment that repeats what was
     /// not known to be durable. When it returns, everything in <paramref name="recovery"/> is durable.
     /// </summary>
+    /// <param name="files">File system.</param>
+    /// <param name="directory">The log directory.</param>
+    /// <param name="start">Snapshot to read from; entries at or below its index are not delivered.</param>
+    /// <param name="options">Tunables.</param>
+    /// <param name="recovery">What the log holds.</param>
+    /// <param name="inspect">
+    /// Sees the recovery when everything is read and nothing is changed yet; an exception from it refuses the open and
+    /// leaves the disk as it was. The bytes may still be only in the page cache: judge them, do not act on them.
+    /// </param>
     /// <exception cref="WalCorruptException">Synced data is damaged; nothing was changed.</exception>
     /// <exception cref="WalLockedException">Another process uses the log.</exception>
     /// <exception cref="WalException">The log does not reach back to the start, or is not a log.</exception>
     /// <exception cref="FileSystemException">The disk said no.</exception>
     public static WalLog OpenForAppend(
-        IFileSystem files, string directory, WalSnapshotMark start, WalOptions options, out WalRecovery recovery)
+        IFileSystem files,
+        string directory,
+        WalSnapshotMark start,
+        WalOptions options,
+        out WalRecovery recovery,
+        Action<WalRecovery>? inspect = null)
     {
         directory = Trim(directory);
         List<SegmentFile> names = SegmentFiles(files, directory, options.Warn);
@@ -133,6 +147,7 @@ public static unsafe class WalDirectory
             }
 
             Complete(scan, result, last!, end, start);
+            inspect?.Invoke(result);
             RemoveTemporaries(files, directory, options.Warn);
             if (verdict == TailVerdict.Torn)
             {
