@@ -169,6 +169,7 @@ internal ref struct FrameReader
     {
         ProtoReader reader = new(data);
         ulong kind = 0;
+        bool foreign = false;
         term = index = 0;
         payload = default;
         while (reader.NextField())
@@ -191,13 +192,16 @@ internal ref struct FrameReader
                     reader.Fail();
                     break;
                 default:
+                    foreign = true;
                     reader.Skip();
                     break;
             }
         }
 
+        // The checksum does not cover a record's type, so the content has to prove it: raft has no entry of term 0,
+        // a ConfChange always has a body, and no entry has fields beyond the four.
         type = (byte)kind;
-        return !reader.Failed && kind <= 127;
+        return !reader.Failed && kind <= 2 && term != 0 && !foreign && (kind != 1 || !payload.IsEmpty);
     }
 
     /// <summary>A hard state; <paramref name="syncedUpTo"/> is -1 when the record carries no mark.</summary>
@@ -207,6 +211,7 @@ internal ref struct FrameReader
         ulong term = 0;
         ulong vote = 0;
         ulong commit = 0;
+        bool foreign = false;
         syncedUpTo = -1;
         while (reader.NextField())
         {
@@ -227,14 +232,19 @@ internal ref struct FrameReader
                 case ( >= 1 and <= 3, _):
                     reader.Fail();
                     break;
+                case (4, _):
+                    foreign = true;
+                    reader.Skip();
+                    break;
                 default:
                     reader.Skip();
                     break;
             }
         }
 
+        // As for entries: an entry read as a state has a fourth field, or term 0 beside other values.
         state = new WalHardState(term, vote, commit);
-        return !reader.Failed;
+        return !reader.Failed && !foreign && (term != 0 || state.IsEmpty);
     }
 
     public static bool TrySnapshot(ReadOnlySpan<byte> data, out ulong index, out ulong term, out ReadOnlySpan<byte> confState)
@@ -295,6 +305,7 @@ internal ref struct FrameReader
         }
 
         record.Type = (RecordType)type;
-        return !reader.Failed && type is >= (ulong)RecordType.Metadata and <= (ulong)RecordType.Snapshot;
+        return !reader.Failed && type is >= (ulong)RecordType.Metadata and <= (ulong)RecordType.Snapshot &&
+            (type != (ulong)RecordType.Crc || record.Data.IsEmpty);
     }
 }

@@ -58,7 +58,7 @@ internal sealed class LogScan
         FrameReader reader = new(image.Bytes, Crc);
         bool? marked = null;
         int syncedUpTo = 0;
-        while (true)
+        for (int number = 0; ; number++)
         {
             uint crcBefore = reader.Crc;
             FrameStatus status = reader.Read(out WalRecord record);
@@ -68,9 +68,11 @@ internal sealed class LogScan
                 return new SegmentScan(status, reader.Position, marked, syncedUpTo, null);
             }
 
-            string? fault = null;
+            string? fault = Misplaced(record.Type, number);
             switch (record.Type)
             {
+                case var _ when fault != null:
+                    break;
                 case RecordType.Metadata:
                     fault = OnMetadata(record.Data);
                     break;
@@ -78,7 +80,7 @@ internal sealed class LogScan
                     fault = OnEntry(record, image.Data, sequence, crcBefore);
                     break;
                 case RecordType.State:
-                    if (FrameReader.TryState(record.Data, out WalHardState state, out long mark))
+                    if (FrameReader.TryState(record.Data, out WalHardState state, out long mark) && state.Term >= State.Term)
                     {
                         // A mark from the future of its own record was copied here by somebody else.
                         State = state;
@@ -87,7 +89,7 @@ internal sealed class LogScan
                     }
                     else
                     {
-                        fault = "a hard state with a good checksum does not decode";
+                        fault = "a hard state with a good checksum makes no sense";
                     }
 
                     break;
@@ -105,6 +107,18 @@ internal sealed class LogScan
         }
     }
 
+    /// <summary>A segment opens with a crc record and a metadata record, and has no other of the two.</summary>
+    private static string? Misplaced(RecordType type, int number)
+    {
+        bool right = number switch
+        {
+            0 => type == RecordType.Crc,
+            1 => type == RecordType.Metadata,
+            _ => type is not (RecordType.Crc or RecordType.Metadata),
+        };
+        return right ? null : string.Create(CultureInfo.InvariantCulture, $"record {number} of the segment has type {(int)type}, which no segment has there");
+    }
+
     private string? OnMetadata(ReadOnlySpan<byte> data)
     {
         if (_metadata == null)
@@ -120,12 +134,18 @@ internal sealed class LogScan
     {
         if (!FrameReader.TryEntry(record.Data, out ulong term, out ulong index, out byte type, out ReadOnlySpan<byte> payload))
         {
-            return "an entry with a good checksum does not decode";
+            return "an entry with a good checksum makes no sense";
         }
 
         if (index <= _start.Index)
         {
             return null;
+        }
+
+        // A gap in the middle of the log is what a lost record looks like; terms never fall along the log.
+        if (_recovery != null && !_recovery.Accepts(index, term, _start.Index))
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"entry {index} of term {term} does not follow the entries before it");
         }
 
         if (_index != null)
@@ -155,9 +175,8 @@ internal sealed class LogScan
             System.Diagnostics.Debug.Assert(entry.Data >= image + record.Offset, "payloads lie inside the image");
         }
 
-        return _recovery.TryPlace(entry, _start.Index)
-            ? null
-            : string.Create(CultureInfo.InvariantCulture, $"entry {index} follows a gap: the entries before it are missing");
+        _recovery.Place(entry, _start.Index);
+        return null;
     }
 
     private string? OnSnapshot(ReadOnlySpan<byte> data)

@@ -75,6 +75,14 @@ internal sealed unsafe class SegmentImage : IDisposable
         return new SegmentImage(path, data, (int)length, usedEnd);
     }
 
+    /// <summary>An image of bytes at hand.</summary>
+    public static SegmentImage Of(string path, ReadOnlySpan<byte> bytes)
+    {
+        byte* data = (byte*)NativeMemory.AllocZeroed((nuint)Math.Max(bytes.Length, 1));
+        bytes.CopyTo(new Span<byte>(data, bytes.Length));
+        return new SegmentImage(path, data, bytes.Length, bytes.LastIndexOfAnyExcept((byte)0) + 1);
+    }
+
     /// <summary>Gives the memory to somebody else, who frees it with NativeMemory.Free.</summary>
     public byte* Detach()
     {

@@ -48,15 +48,17 @@ public sealed unsafe class WalRecovery : IDisposable
 
     internal void Warn(string line) => _warnings.Add(line);
 
-    /// <summary>Places an entry; everything from its position on is replaced. False if that would leave a gap.</summary>
-    internal bool TryPlace(in WalEntry entry, ulong startIndex)
+    /// <summary>True if an entry may stand at its index: no gap before it, no fall of the term.</summary>
+    internal bool Accepts(ulong index, ulong term, ulong startIndex)
+    {
+        ulong position = index - startIndex - 1;
+        return position <= (ulong)_count && (position == 0 || _entries[position - 1].Term <= term);
+    }
+
+    /// <summary>Places an accepted entry; everything from its position on is replaced.</summary>
+    internal void Place(in WalEntry entry, ulong startIndex)
     {
         ulong position = entry.Index - startIndex - 1;
-        if (position > (ulong)_count)
-        {
-            return false;
-        }
-
         if ((int)position == _capacity)
         {
             _capacity = Math.Max(1024, checked(_capacity * 2));
@@ -65,7 +67,6 @@ public sealed unsafe class WalRecovery : IDisposable
 
         _entries[(int)position] = entry;
         _count = (int)position + 1;
-        return true;
     }
 
     private void Free()
