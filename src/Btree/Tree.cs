@@ -1,4 +1,17 @@
+// Tree: one open file in bbolt's format: its metas, its map, its free pages, and who has which state pinned.
+//
+// Why        Copy-on-write: a commit writes only pages nobody can see, then one meta page. So readers need no lock:
+//            they pin a root and follow pages that cannot change until they unpin.
+// Thread     One writer (the tree thread): BeginWrite and everything on TreeWriter and TreeCommit. Pin, Unpin, the
+//            properties, ReadImage and readers: any thread.
+// Layout     PageFormat.cs, MetaPage.cs.
+// Invariants A page is rewritten only when neither the last durable root nor a pinned one reaches it.
+//            The file is never shorter than the high-water mark of either meta or of a pinned root.
+// Failure    Bytes that cannot be believed: TreeCorruptException. A failed write or sync: IFatal.
 using System;
+using System.Collections.Generic;
+using System.Runtime.InteropServices;
+using System.Threading;
 using Cairn.Base;
 
 namespace Cairn.Btree;
@@ -6,53 +19,311 @@ namespace Cairn.Btree;
 /// <summary>An open tree file: one writer (the tree thread), many readers on pinned roots.</summary>
 public sealed class Tree : IDisposable
 {
+    private readonly Lock _pinLock = new();
+    private readonly List<TreeRoot> _pinned = new(); // guarded by _pinLock; roots with Pins > 0
+    private readonly ulong _firstTxId; // commit numbers are kept relative to this one in page tables
+    private TreeRoot _current; // written by the tree thread under _pinLock, read by any thread
+    private TreeRoot _previous; // what the other meta page says; tree thread
+    private long _fileBytes; // written by the tree thread, read by any
+    private long _freeBytes; // the same
+    private uint[] _pinBuffer = new uint[16];
+    private TreeWriter? _writer;
+    private bool _disposed;
+
+    private Tree(IFile file, string path, TreeOptions options, IFatal fatal, in MetaPage meta)
+    {
+        File = file;
+        Path = path;
+        Options = options;
+        Fatal = fatal;
+        PageSize = meta.PageSize;
+        _fileBytes = file.Length;
+        _firstTxId = meta.TxId;
+        _current = new TreeRoot(meta.TxId, meta.RootPage, meta.Sequence, meta.HighWater, meta.FreelistPage);
+        _previous = _current;
+        long reserve = Math.Max(options.ReserveBytes, 2 * (long)meta.HighWater * PageSize);
+        Map = new PageMap(file, path, PageSize, (reserve + 0xFFFFF) & ~0xFFFFFL);
+        ulong pages = (ulong)(Map.ReserveBytes / PageSize);
+        Free = new FreePages(pages) { HighWater = meta.HighWater };
+        Pending = new PendingPages(pages);
+    }
+
     /// <summary>Opens or makes the file, takes its lock, verifies its structure and finds the free pages.</summary>
     /// <exception cref="TreeLockedException">Another process has it open.</exception>
     /// <exception cref="TreeCorruptException">The file is damaged.</exception>
-    public static Tree Open(IFileSystem fileSystem, string path, TreeOptions options, IFatal fatal) => throw new NotImplementedException();
+    public static Tree Open(IFileSystem fileSystem, string path, TreeOptions options, IFatal fatal)
+    {
+        IFile file = TreeOpen.OpenLocked(fileSystem, path, options);
+        Tree? tree = null;
+        try
+        {
+            MetaPage meta = TreeOpen.ReadMeta(file, path);
+            tree = new Tree(file, path, options, fatal, meta);
+            tree.FindFreePages(meta);
+            return tree;
+        }
+        catch
+        {
+            if (tree is null)
+            {
+                file.Dispose();
+            }
+            else
+            {
+                tree.Dispose();
+            }
 
-    public string Path => throw new NotImplementedException();
+            throw;
+        }
+    }
 
-    public int PageSize => throw new NotImplementedException();
+    public string Path { get; }
+
+    public int PageSize { get; }
 
     /// <summary>Logical size: bytes below the high-water mark (etcd's dbSize). Any thread.</summary>
-    public long HighWaterBytes => throw new NotImplementedException();
+    public long HighWaterBytes => (long)CurrentRoot.HighWater * PageSize;
 
     /// <summary>Logical size minus free pages (etcd's dbSizeInUse). Any thread.</summary>
-    public long InUseBytes => throw new NotImplementedException();
+    public long InUseBytes => HighWaterBytes - Volatile.Read(ref _freeBytes);
 
     /// <summary>Length of the file. Any thread.</summary>
-    public long FileBytes => throw new NotImplementedException();
+    public long FileBytes => Volatile.Read(ref _fileBytes);
 
     /// <summary>The last durable state. Any thread; read through it only while pinned.</summary>
-    public TreeRoot CurrentRoot => throw new NotImplementedException();
+    public TreeRoot CurrentRoot => Volatile.Read(ref _current);
+
+    /// <summary>The file could be cut shorter after one more commit. Tree thread.</summary>
+    public bool IsTrimPending => FileTrim.IsWorthwhile(FileBytes, (long)_current.HighWater * PageSize)
+        && !FileTrim.IsWorthwhile(FileBytes, (long)_previous.HighWater * PageSize);
+
+    internal IFile File { get; }
+
+    internal TreeOptions Options { get; }
+
+    internal IFatal Fatal { get; }
+
+    internal PageMap Map { get; }
+
+    internal FreePages Free { get; }
+
+    internal PendingPages Pending { get; }
+
+    /// <summary>Where the next shrink step goes on. Tree thread.</summary>
+    internal ShrinkPosition Shrink { get; } = new();
+
+    /// <summary>Some bucket lies in another named bucket. Tree thread.</summary>
+    internal bool HasDeepBuckets { get; set; }
 
     /// <summary>Pins the last durable state. Any thread; a short lock, so once per view, not per request.</summary>
-    public TreePin Pin() => throw new NotImplementedException();
+    public TreePin Pin()
+    {
+        lock (_pinLock)
+        {
+            TreeRoot root = _current;
+            if (root.Pins++ == 0)
+            {
+                _pinned.Add(root);
+            }
+
+            return new TreePin(root);
+        }
+    }
 
     /// <summary>Gives a pin back. Any thread.</summary>
-    public void Unpin(in TreePin pin) => throw new NotImplementedException();
+    public void Unpin(in TreePin pin)
+    {
+        lock (_pinLock)
+        {
+            Invariant.Check(pin.Root.Pins > 0, "a pin is given back once");
+            if (--pin.Root.Pins == 0)
+            {
+                _pinned.Remove(pin.Root);
+            }
+        }
+    }
 
     /// <summary>Starts the one write transaction. Tree thread only.</summary>
-    public TreeWriter BeginWrite() => throw new NotImplementedException();
+    public TreeWriter BeginWrite()
+    {
+        Invariant.Check(!_disposed, "the tree is open");
+        _writer ??= new TreeWriter(this);
+        Pending.Release(PinnedCommits(), Free);
+        PublishFreeBytes();
+        _writer.Begin(_current);
+        return _writer;
+    }
 
     /// <summary>Walks everything reachable from a pinned (or the current) root and reports what is wrong.</summary>
     /// <param name="root">The current root, or one the caller has pinned.</param>
     /// <param name="againstFreelist">Also compare with the free pages; tree thread, current root, no open writer.</param>
-    public TreeCheckResult Check(TreeRoot root, bool againstFreelist = false) => throw new NotImplementedException();
+    public TreeCheckResult Check(TreeRoot root, bool againstFreelist = false)
+    {
+        List<string> errors = new();
+        using TreeWalk walk = new(Map, root.HighWater, errors);
+        walk.Run(root.RootPage);
+        if (againstFreelist)
+        {
+            Invariant.Check(ReferenceEquals(root, _current), "free pages are known for the current root only");
+            CheckFreePages(root, walk, errors);
+        }
+
+        return new TreeCheckResult(errors, walk.Pages, walk.Entries, walk.Buckets);
+    }
 
     /// <summary>Size of the consistent image of a pinned root, bytes.</summary>
-    public long ImageBytes(in TreePin pin) => throw new NotImplementedException();
+    public long ImageBytes(in TreePin pin) => TreeImage.Bytes(this, pin.Root);
 
     /// <summary>Reads a part of the image (storage §5.1) by pread; any thread, any order, at the caller's pace.</summary>
     /// <returns>Bytes read: the destination's length, less at the end of the image.</returns>
-    public int ReadImage(in TreePin pin, long offset, Span<byte> destination) => throw new NotImplementedException();
+    public int ReadImage(in TreePin pin, long offset, Span<byte> destination) =>
+        TreeImage.Read(this, pin.Root, offset, destination);
 
     /// <summary>Ages the knowledge of which blocks are resident; call once a second.</summary>
-    public void AgeResidency() => throw new NotImplementedException();
+    public void AgeResidency() => Map.Age();
 
     /// <summary>Forgets which blocks are resident; call when major faults rise.</summary>
-    public void ForgetResidency() => throw new NotImplementedException();
+    public void ForgetResidency() => Map.ForgetResidency();
 
-    public void Dispose() => throw new NotImplementedException();
+    /// <summary>Unmaps and unlocks; nobody may read any more.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        _writer?.Dispose();
+        File.Dispose();
+        Map.Free();
+        Free.Dispose();
+        Pending.Dispose();
+    }
+
+    /// <summary>A commit number as page tables hold it: distance from the root found at open (which is 0).</summary>
+    internal uint Relative(ulong txId) => (uint)(txId - _firstTxId);
+
+    internal void SetFileBytes(long bytes) => Volatile.Write(ref _fileBytes, bytes);
+
+    /// <summary>Makes a durable commit the current state. Tree thread.</summary>
+    internal void Publish(TreeRoot root)
+    {
+        lock (_pinLock)
+        {
+            _previous = _current;
+            Volatile.Write(ref _current, root);
+        }
+
+        PublishFreeBytes();
+    }
+
+    /// <summary>Gives the file's unused end back: cuts it, or punches holes while something old still reaches there.</summary>
+    internal void TrimFile()
+    {
+        long mark = (long)_current.HighWater * PageSize;
+        if (!FileTrim.IsWorthwhile(FileBytes, mark))
+        {
+            return;
+        }
+
+        ulong keep = Math.Max(_current.HighWater, _previous.HighWater);
+        lock (_pinLock)
+        {
+            foreach (TreeRoot root in _pinned)
+            {
+                keep = Math.Max(keep, root.HighWater);
+            }
+        }
+
+        long keepBytes = (long)keep * PageSize;
+        if (FileTrim.IsWorthwhile(FileBytes, keepBytes))
+        {
+            File.SetLength(keepBytes);
+            SetFileBytes(keepBytes);
+        }
+
+        // The pages between the new mark and the end were free when this commit began: neither the other meta's
+        // root nor a pinned one reaches them, only their numbers lie below those marks.
+        if (_current.HighWater < _previous.HighWater && FileBytes > mark)
+        {
+            File.PunchHole(mark, FileBytes - mark);
+        }
+    }
+
+    private void PublishFreeBytes() => Volatile.Write(ref _freeBytes, Free.Count * PageSize);
+
+    private ReadOnlySpan<uint> PinnedCommits()
+    {
+        lock (_pinLock)
+        {
+            if (_pinBuffer.Length < _pinned.Count)
+            {
+                _pinBuffer = new uint[_pinned.Count * 2];
+            }
+
+            for (int i = 0; i < _pinned.Count; i++)
+            {
+                _pinBuffer[i] = Relative(_pinned[i].TxId);
+            }
+
+            Span<uint> pins = _pinBuffer.AsSpan(0, _pinned.Count);
+            pins.Sort();
+            return pins;
+        }
+    }
+
+    private void FindFreePages(in MetaPage meta)
+    {
+        Map.PopulatesLargeChunks = true;
+        using TreeWalk walk = new(Map, meta.HighWater, errors: null);
+        walk.Run(meta.RootPage);
+        if (meta.FreelistPage != MetaPage.NoFreelist)
+        {
+            StoredFreelistPages = TreeOpen.ReadFreelist(File, Path, meta, walk);
+        }
+
+        for (ulong page = 2; page < meta.HighWater; page++)
+        {
+            if (!walk.IsReached(page))
+            {
+                Free.Add(page, 1);
+            }
+        }
+
+        HasDeepBuckets = walk.HasDeepBuckets;
+        Map.PopulatesLargeChunks = false;
+        PublishFreeBytes();
+    }
+
+    /// <summary>Pages the current root's stored free list occupies; 0 without one. Tree thread.</summary>
+    internal uint StoredFreelistPages { get; set; }
+
+    private void CheckFreePages(TreeRoot root, TreeWalk walk, List<string> errors)
+    {
+        if (root.FreelistPage != MetaPage.NoFreelist)
+        {
+            walk.Mark(root.FreelistPage, StoredFreelistPages);
+        }
+
+        for (ulong page = Free.NextFree(0); page < Free.HighWater; page = Free.NextFree(page + 1))
+        {
+            walk.Mark(page, 1);
+        }
+
+        List<PendingRun> pending = new();
+        Pending.CopyTo(pending);
+        foreach (PendingRun run in CollectionsMarshal.AsSpan(pending))
+        {
+            walk.Mark(run.Page, run.Pages);
+        }
+
+        for (ulong page = 2; page < root.HighWater && errors.Count < 100; page++)
+        {
+            if (!walk.IsReached(page))
+            {
+                errors.Add($"{Path}: page {page}: neither reachable nor free");
+            }
+        }
+    }
 }

@@ -1,55 +1,133 @@
+// TreeReader: point reads on one pinned root. Plain value types over the map; nothing is allocated, nothing locked.
+// Thread   any thread that holds the pin.
 using System;
+using System.Runtime.CompilerServices;
 
 namespace Cairn.Btree;
 
 /// <summary>Reads one pinned root. Any thread that holds the pin; nothing is allocated.</summary>
-public readonly struct TreeReader
+public readonly unsafe struct TreeReader
 {
-    public TreeReader(Tree tree, TreeRoot root) => throw new NotImplementedException();
+    private readonly BucketReader _top;
+
+    public TreeReader(Tree tree, TreeRoot root) => _top = new BucketReader(tree.Map, root.HighWater, root.RootPage, null, root.Sequence);
 
     /// <summary>Finds a bucket of the top level.</summary>
-    public bool TryGetBucket(ReadOnlySpan<byte> name, out BucketReader bucket) => throw new NotImplementedException();
+    public bool TryGetBucket(ReadOnlySpan<byte> name, out BucketReader bucket) => _top.TryGetBucket(name, out bucket);
 
     /// <summary>Walks the names of the top level.</summary>
-    public TreeCursor Cursor() => throw new NotImplementedException();
+    public TreeCursor Cursor() => _top.Cursor();
 }
 
 /// <summary>Reads one bucket of a pinned root; may be kept as long as the pin.</summary>
-public readonly struct BucketReader
+public readonly unsafe struct BucketReader
 {
+    private readonly PageMap _map;
+    private readonly ulong _highWater;
+    private readonly ulong _rootPage;
+    private readonly byte* _inlinePage; // in the parent's leaf; null when the bucket has pages of its own
+
+    internal BucketReader(PageMap map, ulong highWater, ulong rootPage, byte* inlinePage, ulong sequence)
+    {
+        _map = map;
+        _highWater = highWater;
+        _rootPage = rootPage;
+        _inlinePage = inlinePage;
+        Sequence = sequence;
+    }
+
+    /// <summary>bbolt's per-bucket counter; etcd leaves it 0.</summary>
+    public ulong Sequence { get; }
+
+    internal PageMap Map => _map;
+
+    internal ulong HighWater => _highWater;
+
+    internal bool IsInline => _inlinePage != null;
+
+    internal ulong RootNumber => _rootPage;
+
     /// <summary>Finds a value; the span is valid while the root is pinned. False for a nested bucket's name.</summary>
-    public bool TryGet(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> value) => throw new NotImplementedException();
+    public bool TryGet(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> value)
+    {
+        if (TryFind(key, out byte* leaf, out int index) && PageFormat.LeafFlags(leaf, index) == 0)
+        {
+            value = PageFormat.LeafValue(leaf, index);
+            return true;
+        }
 
-    public bool TryGetBucket(ReadOnlySpan<byte> name, out BucketReader bucket) => throw new NotImplementedException();
+        value = default;
+        return false;
+    }
 
-    public TreeCursor Cursor() => throw new NotImplementedException();
-}
+    /// <summary>Opens a nested bucket.</summary>
+    public bool TryGetBucket(ReadOnlySpan<byte> name, out BucketReader bucket)
+    {
+        if (TryFind(name, out byte* leaf, out int index) && PageFormat.LeafFlags(leaf, index) == PageFormat.BucketFlag)
+        {
+            bucket = FromValue(_map, _highWater, PageFormat.LeafValue(leaf, index, out _));
+            return true;
+        }
 
-/// <summary>A position in a bucket of a pinned root. A mutable struct: keep it in a local or a field, do not copy.</summary>
-public struct TreeCursor
-{
-    /// <summary>True if the cursor stands on an entry.</summary>
-    public bool IsValid => throw new NotImplementedException();
+        bucket = default;
+        return false;
+    }
 
-    public bool First() => throw new NotImplementedException();
+    public TreeCursor Cursor() => new(this);
 
-    public bool Last() => throw new NotImplementedException();
+    /// <summary>
+    /// True if reading the key would touch only pages believed resident: otherwise the read belongs on a thread
+    /// that may wait. A guess: it may be wrong in both directions for an instant.
+    /// </summary>
+    public bool IsWarm(ReadOnlySpan<byte> key)
+    {
+        ulong id = _rootPage;
+        for (int depth = 0; _inlinePage == null && depth <= PageFormat.DepthMax; depth++)
+        {
+            if (!_map.IsPageWarm(id, _highWater))
+            {
+                return false;
+            }
 
-    /// <summary>Moves to the first entry whose key is at or after <paramref name="key"/>.</summary>
-    public bool Seek(ReadOnlySpan<byte> key) => throw new NotImplementedException();
+            byte* page = _map.Page(id, _highWater);
+            if (PageFormat.IsLeaf(page))
+            {
+                return true;
+            }
 
-    public bool Next() => throw new NotImplementedException();
+            id = PageFormat.BranchChild(page, PageFormat.SearchBranch(page, key));
+        }
 
-    public bool Prev() => throw new NotImplementedException();
+        return true;
+    }
 
-    /// <summary>Valid while the root is pinned.</summary>
-    public ReadOnlySpan<byte> Key => throw new NotImplementedException();
+    internal static BucketReader FromValue(PageMap map, ulong highWater, byte* value)
+    {
+        ulong root = PageFormat.ReadUInt64(value);
+        return new BucketReader(map, highWater, root, root == 0 ? value + PageFormat.BucketBytes : null, PageFormat.ReadUInt64(value + 8));
+    }
 
-    /// <summary>Valid while the root is pinned; empty for a nested bucket.</summary>
-    public ReadOnlySpan<byte> Value => throw new NotImplementedException();
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal byte* RootPage() => _inlinePage != null ? _inlinePage : _map.Page(_rootPage, _highWater);
 
-    public bool IsBucket => throw new NotImplementedException();
+    private bool TryFind(ReadOnlySpan<byte> key, out byte* leaf, out int index)
+    {
+        byte* page = RootPage();
+        for (int depth = 0; !PageFormat.IsLeaf(page); depth++)
+        {
+            if (depth > PageFormat.DepthMax)
+            {
+                throw TooDeep(_map, page);
+            }
 
-    /// <summary>Opens the nested bucket at the cursor.</summary>
-    public bool TryGetBucket(out BucketReader bucket) => throw new NotImplementedException();
+            page = _map.Page(PageFormat.BranchChild(page, PageFormat.SearchBranch(page, key)), _highWater);
+        }
+
+        leaf = page;
+        index = PageFormat.SearchLeaf(page, key, out bool exact);
+        return exact;
+    }
+
+    internal static TreeCorruptException TooDeep(PageMap map, byte* page) =>
+        map.Corrupt(PageFormat.Id(page), new PageFault(0, "depth of the tree", $"at most {PageFormat.DepthMax} levels", "more"));
 }

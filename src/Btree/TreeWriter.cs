@@ -1,114 +1,214 @@
+// TreeWriter: the one write transaction: which nodes exist, which pages they replace, and how it ends.
+//
+// Thread     tree.
+// Invariants Free pages are taken only while a commit is built, after which it can only succeed or stop the member:
+//            so a rollback has nothing to give back.
 using System;
+using System.Collections.Generic;
 using System.Diagnostics.CodeAnalysis;
 using Cairn.Base;
 
 namespace Cairn.Btree;
 
 /// <summary>The one write transaction. Tree thread; ends with a commit or <see cref="Rollback"/>.</summary>
-public sealed class TreeWriter
+public sealed unsafe class TreeWriter
 {
+    private readonly List<Node?> _nodes = new() { null }; // by id; pooled beyond _nodeCount
+    private readonly List<PageRun> _givenUp = new();
+    private readonly TreeCommit _commit;
+    private int _nodeCount = 1;
+    private long _borrowedBytes;
+    private State _state;
+    private TreeBucket? _top;
+
+    internal TreeWriter(Tree tree)
+    {
+        Tree = tree;
+        Base = tree.CurrentRoot;
+        _commit = new TreeCommit(this);
+    }
+
+    private enum State
+    {
+        Idle,
+        Open,
+        Committing,
+    }
+
     /// <summary>Number this commit will have.</summary>
-    public ulong TxId => throw new NotImplementedException();
+    public ulong TxId => Base.TxId + 1;
 
-    /// <summary>Bytes held by changed keys and values so far.</summary>
-    public long DirtyBytes => throw new NotImplementedException();
+    /// <summary>Bytes held by changed keys and values so far, lent ones included.</summary>
+    public long DirtyBytes => Arena.UsedBytes + _borrowedBytes;
 
-    public bool TryGetBucket(ReadOnlySpan<byte> name, [NotNullWhen(true)] out TreeBucket? bucket) => throw new NotImplementedException();
+    internal Tree Tree { get; }
 
+    /// <summary>The state this transaction changes.</summary>
+    internal TreeRoot Base { get; private set; }
+
+    internal Arena Arena { get; } = new();
+
+    internal bool IsOpen => _state == State.Open;
+
+    internal TreeBucket Top => _top!;
+
+    internal int NodeCount => _nodeCount;
+
+    internal List<PageRun> GivenUp => _givenUp;
+
+    /// <summary>Opens a bucket of the top level.</summary>
+    public bool TryGetBucket(ReadOnlySpan<byte> name, [NotNullWhen(true)] out TreeBucket? bucket)
+    {
+        AssertOpen();
+        return Top.TryGetBucket(name, out bucket);
+    }
+
+    /// <summary>Makes a bucket of the top level.</summary>
     /// <exception cref="InvalidOperationException">The name is taken.</exception>
-    public TreeBucket CreateBucket(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+    public TreeBucket CreateBucket(ReadOnlySpan<byte> name)
+    {
+        AssertOpen();
+        return Top.CreateBucket(name);
+    }
 
-    public TreeBucket CreateBucketIfMissing(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+    public TreeBucket CreateBucketIfMissing(ReadOnlySpan<byte> name)
+    {
+        AssertOpen();
+        return Top.CreateBucketIfMissing(name);
+    }
 
     /// <summary>Removes a bucket with everything in it; false if there is none.</summary>
-    public bool DeleteBucket(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+    public bool DeleteBucket(ReadOnlySpan<byte> name)
+    {
+        AssertOpen();
+        return Top.DeleteBucket(name);
+    }
 
-    /// <summary>Puts up to this many pages from the end of the file on the list to be rewritten low.</summary>
+    /// <summary>
+    /// Marks up to this many pages near the end of the file for rewriting; the commit places them low. Looks at a
+    /// bounded number of branch pages per call.
+    /// </summary>
     /// <returns>True while there is more to gain; call again in a later transaction.</returns>
-    public bool ShrinkStep(int maxPages) => throw new NotImplementedException();
+    public bool ShrinkStep(int maxPages)
+    {
+        AssertOpen();
+        return new ShrinkWalk(this, maxPages).Run();
+    }
 
     /// <summary>Writes, syncs and publishes, without pacing; returns when durable. Any failure is fatal.</summary>
-    public void Commit() => throw new NotImplementedException();
+    public void Commit()
+    {
+        AssertOpen();
+        _state = State.Committing;
+        _commit.RunToEnd();
+    }
 
     /// <summary>The same as work to be polled, paced so that the log's syncs do not suffer.</summary>
     /// <param name="owner">Woken when a submitted operation ends later. May be null.</param>
-    public TreeCommit BeginCommit(IWaker? owner) => throw new NotImplementedException();
+    /// <returns>An object that the next commit of this tree reuses.</returns>
+    public TreeCommit BeginCommit(IWaker? owner)
+    {
+        AssertOpen();
+        _state = State.Committing;
+        _commit.Begin(owner);
+        return _commit;
+    }
 
     /// <summary>Forgets everything done in this transaction.</summary>
-    public void Rollback() => throw new NotImplementedException();
-}
+    public void Rollback()
+    {
+        AssertOpen();
+        End();
+    }
 
-/// <summary>A bucket as the open transaction sees it; valid until the transaction ends or the bucket is deleted.</summary>
-public sealed unsafe class TreeBucket
-{
-    /// <summary>How full split pages are made, 0.1 to 1.0; 0.5 unless set. 0.9 suits ascending keys.</summary>
-    public double FillPercent { get => throw new NotImplementedException(); set => throw new NotImplementedException(); }
+    internal void Begin(TreeRoot root)
+    {
+        Invariant.Check(_state == State.Idle, "one write transaction at a time");
+        _state = State.Open;
+        Base = root;
+        _top = new TreeBucket(this, null, null, 0, root.RootPage, null, root.Sequence);
+    }
 
-    /// <summary>Sets a value. Key 1..32768 bytes; both are copied.</summary>
-    /// <exception cref="InvalidOperationException">The key names a nested bucket.</exception>
-    public void Put(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value) => throw new NotImplementedException();
+    /// <summary>Drops all nodes and bytes of the transaction.</summary>
+    internal void End()
+    {
+        _nodeCount = 1;
+        _borrowedBytes = 0;
+        _givenUp.Clear();
+        _top = null;
+        Arena.Reset();
+        _state = State.Idle;
+    }
 
-    /// <summary>The same without copying the value: it must stay unchanged until the commit has ended.</summary>
-    public void PutBorrowed(ReadOnlySpan<byte> key, byte* value, int valueLength) => throw new NotImplementedException();
+    internal void NoteBorrowed(int bytes) => _borrowedBytes += bytes;
 
-    /// <summary>Removes a key; false if it is absent.</summary>
-    public bool Delete(ReadOnlySpan<byte> key) => throw new NotImplementedException();
+    internal Node NodeAt(int id) => _nodes[id]!;
 
-    /// <summary>Finds a value; the span is valid until the next change in this transaction.</summary>
-    public bool TryGet(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> value) => throw new NotImplementedException();
+    internal Node NewNode(TreeBucket bucket, Node? parent, bool isLeaf)
+    {
+        if (_nodeCount == _nodes.Count)
+        {
+            _nodes.Add(new Node(_nodeCount));
+        }
 
-    public bool TryGetBucket(ReadOnlySpan<byte> name, [NotNullWhen(true)] out TreeBucket? bucket) => throw new NotImplementedException();
+        Node node = _nodes[_nodeCount++]!;
+        node.Begin(bucket, parent, isLeaf);
+        return node;
+    }
 
-    public TreeBucket CreateBucket(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+    internal Node LoadNode(TreeBucket bucket, Node? parent, ulong id)
+    {
+        byte* page = Tree.Map.Page(id, Base.HighWater);
+        Node node = NewNode(bucket, parent, PageFormat.IsLeaf(page));
+        node.Load(page);
+        node.Page = id;
+        node.Pages = PageFormat.Overflow(page) + 1;
+        return node;
+    }
 
-    public TreeBucket CreateBucketIfMissing(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+    /// <summary>Points the changed children of a branch node at it.</summary>
+    internal void AdoptChildren(Node parent)
+    {
+        if (parent.IsLeaf)
+        {
+            return;
+        }
 
-    public bool DeleteBucket(ReadOnlySpan<byte> name) => throw new NotImplementedException();
+        foreach (ref NodeEntry entry in parent.Entries)
+        {
+            if (entry.Child != 0)
+            {
+                NodeAt(entry.Child).Parent = parent;
+            }
+        }
+    }
 
-    /// <summary>A cursor over the bucket with this transaction's changes; any change makes it invalid until it seeks.</summary>
-    public TreeWriteCursor Cursor() => throw new NotImplementedException();
-}
+    /// <summary>The page a node replaces is no longer part of the tree.</summary>
+    internal void GiveUp(Node node)
+    {
+        if (node.Page != 0)
+        {
+            GiveUp(node.Page, node.Pages);
+            node.Page = 0;
+        }
+    }
 
-/// <summary>A position in a bucket as the open transaction sees it.</summary>
-public sealed class TreeWriteCursor
-{
-    public bool IsValid => throw new NotImplementedException();
+    internal void GiveUp(ulong page, uint pages) => _givenUp.Add(new PageRun(page, pages));
 
-    public bool First() => throw new NotImplementedException();
+    internal void Dispose()
+    {
+        foreach (Node? node in _nodes)
+        {
+            node?.Dispose();
+        }
 
-    public bool Last() => throw new NotImplementedException();
+        _nodes.Clear();
+        Arena.Dispose();
+        _commit.Dispose();
+    }
 
-    public bool Seek(ReadOnlySpan<byte> key) => throw new NotImplementedException();
+    private void AssertOpen() => Invariant.Check(_state == State.Open, "the transaction is open");
 
-    public bool Next() => throw new NotImplementedException();
-
-    public bool Prev() => throw new NotImplementedException();
-
-    public ReadOnlySpan<byte> Key => throw new NotImplementedException();
-
-    public ReadOnlySpan<byte> Value => throw new NotImplementedException();
-
-    public bool IsBucket => throw new NotImplementedException();
-
-    /// <summary>Removes the entry and moves to the next one; returns <see cref="IsValid"/>.</summary>
-    public bool DeleteCurrent() => throw new NotImplementedException();
-}
-
-/// <summary>A commit under way: build pages, write them paced, sync, write the meta, sync, publish.</summary>
-public sealed class TreeCommit
-{
-    /// <summary>True once the new root is durable and published.</summary>
-    public bool IsCompleted => throw new NotImplementedException();
-
-    /// <summary>The published root; only once completed.</summary>
-    public TreeRoot Root => throw new NotImplementedException();
-
-    /// <summary>Set to stop pacing: somebody waits for this commit.</summary>
-    public bool Urgent { get => throw new NotImplementedException(); set => throw new NotImplementedException(); }
-
-    /// <summary>When to poll again without a wake, monotonic ns; <see cref="long.MaxValue"/> when only a wake helps.</summary>
-    public long NextDeadlineNs => throw new NotImplementedException();
-
-    /// <summary>Does a bounded piece; true if anything was done.</summary>
-    public bool Poll(long nowNs) => throw new NotImplementedException();
+    /// <summary>Consecutive pages.</summary>
+    internal readonly record struct PageRun(ulong Page, uint Pages);
 }
