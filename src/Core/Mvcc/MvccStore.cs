@@ -1,119 +1,302 @@
+// MvccStore: the revisioned key-value store and the buckets beside it.
+//
+// Why        Apply changes memory only: the key index (native, lock-free to read) and a write buffer. A freeze hands
+//            the buffer to the tree actor, which writes it with the raft position in one commit. Readers work on
+//            Views and never wait for apply or for the disk's writes.
+// Threads    store: everything but the section "any thread". The tree actor talks to it through two rings.
+// Parts      MvccStore.Open.cs (start), .Apply.cs (put, delete, txn), .Compaction.cs, .Reads.cs (any thread).
+// Invariants A value with main >= _active.FirstMain is in the active buffer, >= _frozen.FirstMain in the frozen one,
+//            else in the pinned root. A buffer or root is reused only when no View that names it is pinned.
+// Failure    What does not fit the state (a revision without its value) is a broken invariant: the member stops.
 using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Threading;
 using Cairn.Base;
 using Cairn.Btree;
-using Cairn.Core.Protocol;
 
 namespace Cairn.Core.Mvcc;
 
-/// <summary>The revisioned key-value store and the buckets beside it.</summary>
-public sealed class MvccStore : IBucketWriter, IBucketReader, IDisposable
+/// <summary>One member's data. See the file header for which thread may call what.</summary>
+public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDisposable
 {
-    /// <summary>Makes missing buckets (first start), scans <c>key</c>, builds the index, resumes a compaction.</summary>
-    public static MvccStore Open(Tree tree, MvccOptions options, IFatal fatal) => throw new NotImplementedException();
+    private const int BuffersKept = 2;
+    private const int ReclaimSlice = 1024;
+    private const long ReclaimIntervalNs = 1_000_000;
+    private readonly Tree _tree;
+    private readonly MvccOptions _options;
+    private readonly NativePool _pool;
+    private readonly IFatal _fatal;
+    private readonly KeyIndex _index = new();
+    private readonly ViewTable _views;
+    private readonly SpscRing<TreeCommand> _commands = new(16);
+    private readonly SpscRing<TreeReport> _reports = new(64);
+    private readonly TreeActor _treeActor;
+    private readonly Stack<WriteBuffer> _idleBuffers = new();
+    private readonly List<Retired> _retired = new(16);
+    private WriteBuffer _active;
+    private WriteBuffer? _frozen;
+    private TreePin _pin;
+    private BucketReader _pages;
+    private long _pinFirstView;
+    private long _bufferSerial;
+    private long _revision = 1;
+    private long _compactRevision = -1;
+    private long _nextReclaimNs;
+    private ulong _frozenIndex; // raft position of the last freeze
+    private long _finishedCompactRevision = -1;
+    private ulong _durableIndex;
+    private ulong _durableTerm;
+
+    private MvccStore(Tree tree, MvccOptions options, IFatal fatal)
+    {
+        _tree = tree;
+        _options = options;
+        _pool = options.Pool;
+        _fatal = fatal;
+        _views = new ViewTable(options.PinSlots);
+        _active = new WriteBuffer();
+        _txnResponses = new NativeBuffer(_pool);
+        _sweepKey = new NativeBuffer(_pool);
+        _treeActor = new TreeActor(this, tree, options, _commands, _reports);
+    }
 
     /// <summary>The actor that commits for this store; runs on the tree thread.</summary>
-    public TreeActor TreeActor => throw new NotImplementedException();
+    public TreeActor TreeActor => _treeActor;
 
-    public Tree Tree => throw new NotImplementedException();
+    public Tree Tree => _tree;
 
     /// <summary>consistent_index of the last durable commit; 0 in a new file. Any thread.</summary>
-    public ulong DurableIndex => throw new NotImplementedException();
+    public ulong DurableIndex => Volatile.Read(ref _durableIndex);
 
     /// <summary>term of the last durable commit. Any thread.</summary>
-    public ulong DurableTerm => throw new NotImplementedException();
-
-    // ---- open, before the threads start ----
-
-    /// <summary>Attaches every live key that carries a lease. After the leases themselves are restored.</summary>
-    public void RestoreLeases(ILeaseBook leases) => throw new NotImplementedException();
-
-    /// <summary>Reads a bucket of the durable tree; open only.</summary>
-    public void ForEach<TVisitor>(BucketId bucket, ref TVisitor visitor)
-        where TVisitor : struct, IBucketVisitor => throw new NotImplementedException();
-
-    // ---- store thread only ----
+    public ulong DurableTerm => Volatile.Read(ref _durableTerm);
 
     /// <summary>Current revision, unpublished changes included.</summary>
-    public long Revision => throw new NotImplementedException();
+    public long Revision => _revision;
 
     /// <summary>Last accepted compaction; -1 before any.</summary>
-    public long CompactRevision => throw new NotImplementedException();
+    public long CompactRevision => _compactRevision;
 
     /// <summary>Last compaction whose deletes are durable; -1 before any. Any thread.</summary>
-    public long FinishedCompactRevision => throw new NotImplementedException();
+    public long FinishedCompactRevision => Volatile.Read(ref _finishedCompactRevision);
 
-    /// <summary>Applies a PutRequest body. On success (and if wanted) the PutResponse body is appended to the output.</summary>
-    public ErrorCode Put(ReadOnlySpan<byte> request, in ApplyContext context, ref NativeBuffer output) => throw new NotImplementedException();
+    /// <summary>Keys in the index, deleted ones not yet compacted away included.</summary>
+    public long IndexedKeys => _index.Count;
 
-    public ErrorCode DeleteRange(ReadOnlySpan<byte> request, in ApplyContext context, ref NativeBuffer output) => throw new NotImplementedException();
+    /// <summary>Native bytes held by the key index.</summary>
+    public long IndexBytes => _index.ReservedBytes;
 
-    public ErrorCode Txn(ReadOnlySpan<byte> request, in ApplyContext context, ref NativeBuffer output) => throw new NotImplementedException();
+    /// <summary>Changes in the active buffer (a freeze is due at 10,000 or after 100 ms).</summary>
+    public long PendingOps => _active.Ops;
 
-    /// <summary>A range that came through the log: runs on the newest state, published or not.</summary>
-    public ErrorCode Range(ReadOnlySpan<byte> request, in ApplyContext context, ref NativeBuffer output) => throw new NotImplementedException();
+    /// <summary>Bytes in the active buffer.</summary>
+    public long BufferBytes => _active.Bytes;
 
-    /// <summary>
-    /// Accepts a compaction: reads below it fail from the next published View on. A caller that asked for
-    /// <c>physical</c> is answered once <see cref="FinishedCompactRevision"/> has reached its revision.
-    /// </summary>
-    public ErrorCode Compact(ReadOnlySpan<byte> request, in ApplyContext context, ref NativeBuffer output) => throw new NotImplementedException();
+    /// <summary>The active buffer is full and the frozen one still commits: apply must pause.</summary>
+    public bool MustPause => _active.Bytes >= _options.BufferBytesMax && _frozen is not null;
 
-    /// <summary>Starts a revoke: all keys deleted until <see cref="EndRevoke"/> share one revision.</summary>
-    public void BeginRevoke() => throw new NotImplementedException();
+    /// <summary>True while a frozen buffer is with the tree actor.</summary>
+    public bool IsFrozen => _frozen is not null;
 
-    /// <summary>Deletes one key of the lease, keys in ascending order; absent is fine. The lease book is not told.</summary>
-    public void RevokeKey(ReadOnlySpan<byte> key) => throw new NotImplementedException();
+    internal KeyIndex Index => _index;
 
-    /// <summary>Ends the revoke; uses a revision only if something was deleted.</summary>
-    public void EndRevoke() => throw new NotImplementedException();
+    internal ViewTable Views => _views;
 
-    public void Put(BucketId bucket, ReadOnlySpan<byte> key, ReadOnlySpan<byte> value) => throw new NotImplementedException();
+    /// <inheritdoc/>
+    public void Put(BucketId bucket, ReadOnlySpan<byte> key, ReadOnlySpan<byte> value) => _active.Append(ChangeKind.Put, bucket, key, value);
 
-    public void Delete(BucketId bucket, ReadOnlySpan<byte> key) => throw new NotImplementedException();
+    /// <inheritdoc/>
+    public void Delete(BucketId bucket, ReadOnlySpan<byte> key) => _active.Append(ChangeKind.Delete, bucket, key, default);
 
-    public void Clear(BucketId bucket) => throw new NotImplementedException();
+    /// <inheritdoc/>
+    public void Clear(BucketId bucket) => _active.Append(ChangeKind.Clear, bucket, default, default);
 
     /// <summary>Makes everything applied so far visible to readers: one release-store. After each apply batch.</summary>
-    public void PublishView() => throw new NotImplementedException();
+    public void PublishView() => _index.Reclaimer.CurrentView = _views.Publish(Current());
 
     /// <summary>Takes finished commits, retires buffers, frees memory, sweeps the index; a bounded slice.</summary>
     /// <returns>True if anything was done.</returns>
-    public bool Work(long nowNs) => throw new NotImplementedException();
+    public bool Work(long nowNs)
+    {
+        bool did = false;
+        while (_reports.TryDequeue(out TreeReport report))
+        {
+            did = true;
+            if (report.CompactionFinished)
+            {
+                FinishCompaction(report);
+            }
+            else
+            {
+                FinishCommit(report);
+            }
+        }
 
-    /// <summary>Changes in the active buffer (a freeze is due at 10,000 or after 100 ms).</summary>
-    public long PendingOps => throw new NotImplementedException();
+        if (nowNs >= _nextReclaimNs && (_index.Reclaimer.Count > 0 || _retired.Count > 0))
+        {
+            // Freeing goes on at once while there is a backlog that can be freed.
+            int freed = _index.Reclaimer.Collect(_views.LowestPin(), ReclaimSlice);
+            ReuseRetired();
+            if (freed < ReclaimSlice)
+            {
+                _nextReclaimNs = nowNs + ReclaimIntervalNs;
+            }
 
-    /// <summary>Bytes in the active buffer.</summary>
-    public long BufferBytes => throw new NotImplementedException();
+            did |= freed == ReclaimSlice;
+        }
 
-    /// <summary>The active buffer is full and the frozen one still commits: apply must pause.</summary>
-    public bool MustPause => throw new NotImplementedException();
-
-    /// <summary>True while a frozen buffer is with the tree actor.</summary>
-    public bool IsFrozen => throw new NotImplementedException();
+        return did | AdvanceCompaction();
+    }
 
     /// <summary>Hands the active buffer to the tree actor together with the raft position. Between entries only.</summary>
     /// <returns>False while an earlier one is still committing.</returns>
-    public bool TryFreeze(in FreezePoint point) => throw new NotImplementedException();
+    public bool TryFreeze(in FreezePoint point)
+    {
+        if (_frozen is not null)
+        {
+            return false;
+        }
 
-    // ---- any thread ----
+        if (_active.Ops == 0 && point.Index == _frozenIndex && point.ConfState.IsEmpty)
+        {
+            return true;
+        }
 
-    /// <summary>Pins the newest View. Waits (spinning) only if all slots are taken.</summary>
-    public ViewPin Pin() => throw new NotImplementedException();
+        Invariant.Check(point.Index >= _frozenIndex, "the consistent index never goes back");
+        if (point.Index != 0)
+        {
+            Span<byte> number = stackalloc byte[8];
+            BinaryPrimitives.WriteUInt64BigEndian(number, point.Index);
+            Put(BucketId.Meta, "consistent_index"u8, number);
+            BinaryPrimitives.WriteUInt64BigEndian(number, point.Term);
+            Put(BucketId.Meta, "term"u8, number);
+        }
 
-    public void Unpin(in ViewPin pin) => throw new NotImplementedException();
+        if (!point.ConfState.IsEmpty)
+        {
+            Put(BucketId.Meta, "confState"u8, point.ConfState);
+        }
 
-    /// <summary>Answers a RangeRequest body from a View: the RangeResponse body is appended to the output.</summary>
-    public ErrorCode Range(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output) => throw new NotImplementedException();
+        _frozenIndex = point.Index;
+        _frozen = _active;
+        _active = _idleBuffers.TryPop(out WriteBuffer? idle) ? idle : new WriteBuffer();
+        _active.Reset(++_bufferSerial, _revision + 1);
+        _active.FirstView = _views.Published + 1;
+        PublishView();
+        bool queued = _commands.TryEnqueue(new TreeCommand { Buffer = _frozen, Index = point.Index, Term = point.Term });
+        Invariant.Check(queued, "the tree actor's ring has room for every command there can be");
+        _treeActor.Waker?.Wake();
+        return true;
+    }
 
-    /// <summary>Answers a TxnRequest of plain ranges only (both branches) from a View.</summary>
-    public ErrorCode ReadTxn(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output) => throw new NotImplementedException();
+    public void Dispose()
+    {
+        _treeActor.Abandon();
+        foreach (Retired retired in _retired)
+        {
+            retired.Buffer?.Free();
+            if (retired.Pin.IsValid)
+            {
+                _tree.Unpin(retired.Pin);
+            }
+        }
 
-    /// <summary>HashKV at a revision (0 = current). Pins by itself; long: not on an I/O thread.</summary>
-    public ErrorCode HashKv(long revision, out HashKvResult result) => throw new NotImplementedException();
+        _retired.Clear();
+        while (_idleBuffers.TryPop(out WriteBuffer? buffer))
+        {
+            buffer.Free();
+        }
 
-    /// <summary>Hash over all buckets of the durable tree (freeze and wait first). Long: not on an I/O thread.</summary>
-    public uint Hash() => throw new NotImplementedException();
+        _active.Free();
+        _frozen?.Free();
+        if (_pin.IsValid)
+        {
+            _tree.Unpin(_pin);
+            _pin = default;
+        }
 
-    public void Dispose() => throw new NotImplementedException();
+        _txnResponses.Free();
+        _sweepKey.Free();
+        _index.Dispose();
+        _views.Dispose();
+    }
+
+    /// <summary>What the store thread itself sees now: changes of the entry under way included.</summary>
+    private View Current() => new()
+    {
+        Revision = _sub > 0 ? _revision + 1 : _revision,
+        CompactRevision = _compactRevision,
+        Active = _active,
+        ActiveRevisions = _active.Revisions,
+        Frozen = _frozen,
+        Pages = _pages,
+        Root = _pin.Root,
+    };
+
+    private void FinishCommit(in TreeReport report)
+    {
+        Invariant.Check(_frozen is not null && _frozen.Serial == report.Serial, "a commit ends with the buffer it began with");
+        WriteBuffer done = _frozen;
+        TreePin oldPin = _pin;
+        long oldFirstView = _pinFirstView;
+        _frozen = null;
+        PinTree();
+        PublishView();
+        long last = _views.Published - 1;
+        _retired.Add(new Retired { Buffer = done, FirstView = done.FirstView, LastView = last });
+        _retired.Add(new Retired { Pin = oldPin, FirstView = oldFirstView, LastView = last });
+        if (report.Index != 0)
+        {
+            Volatile.Write(ref _durableTerm, report.Term);
+            Volatile.Write(ref _durableIndex, report.Index);
+        }
+
+        _committedSerial = report.Serial;
+        _nextReclaimNs = 0;
+    }
+
+    private void PinTree()
+    {
+        _pin = _tree.Pin();
+        _pinFirstView = _views.Published + 1;
+        Invariant.Check(
+            new TreeReader(_tree, _pin.Root).TryGetBucket(BucketNames.Get(BucketId.Key), out _pages),
+            "the bucket of revisions exists");
+    }
+
+    private void ReuseRetired()
+    {
+        for (int i = _retired.Count - 1; i >= 0; i--)
+        {
+            Retired retired = _retired[i];
+            if (_views.IsPinnedWithin(retired.FirstView, retired.LastView))
+            {
+                continue;
+            }
+
+            _retired.RemoveAt(i);
+            if (retired.Pin.IsValid)
+            {
+                _tree.Unpin(retired.Pin);
+            }
+            else if (_idleBuffers.Count < BuffersKept)
+            {
+                _idleBuffers.Push(retired.Buffer!);
+            }
+            else
+            {
+                retired.Buffer!.Free();
+            }
+        }
+    }
+
+    /// <summary>A buffer or a pinned root that Views of [first, last] name.</summary>
+    private struct Retired
+    {
+        public WriteBuffer? Buffer;
+        public TreePin Pin;
+        public long FirstView;
+        public long LastView;
+    }
 }

@@ -19,6 +19,9 @@ internal struct View
     /// <summary>Holds revisions from its FirstMain on.</summary>
     public WriteBuffer Active;
 
+    /// <summary>How many changes of bucket <c>key</c> in Active belong to this View.</summary>
+    public long ActiveRevisions;
+
     /// <summary>Holds revisions from its FirstMain to before Active's; null when the pages have them.</summary>
     public WriteBuffer? Frozen;
 

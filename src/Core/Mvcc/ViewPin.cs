@@ -1,13 +1,19 @@
+// ViewPin: the handle of one read on the View it works on.
 namespace Cairn.Core.Mvcc;
 
 /// <summary>A pinned View: what one read sees. A value; keep it across awaits, give it back exactly once.</summary>
 public readonly struct ViewPin
 {
+    internal readonly View View;
+
     internal ViewPin(int slot, in View view)
     {
         Slot = slot;
         View = view;
     }
+
+    /// <summary>False for a default value, which pins nothing.</summary>
+    public bool IsValid => View.Active is not null;
 
     /// <summary>Current revision at the time of the pin.</summary>
     public long Revision => View.Revision;
@@ -16,6 +22,4 @@ public readonly struct ViewPin
     public long CompactRevision => View.CompactRevision;
 
     internal int Slot { get; }
-
-    internal readonly View View;
 }

@@ -80,6 +80,9 @@ internal sealed unsafe class WriteBuffer
 
     public BufferChunk* FirstChunk => _first;
 
+    /// <summary>Changes of bucket <c>key</c> held. Store thread, or any once frozen.</summary>
+    public long Revisions => _changes.Count;
+
     /// <summary>Becomes the empty buffer for revisions from <paramref name="firstMain"/> on.</summary>
     public void Reset(long serial, long firstMain)
     {
@@ -140,6 +143,16 @@ internal sealed unsafe class WriteBuffer
     {
         long ordinal = (long)_firstOfMain[main - FirstMain] + sub;
         return (Change*)_changes[ordinal];
+    }
+
+    /// <summary>How many changes a main revision has.</summary>
+    /// <param name="main">One that the View covers.</param>
+    /// <param name="lastMain">The newest one of this buffer that the View covers.</param>
+    /// <param name="revisions">Changes of bucket <c>key</c> up to that one.</param>
+    public long ChangesOf(long main, long lastMain, long revisions)
+    {
+        long end = main < lastMain ? (long)_firstOfMain[main + 1 - FirstMain] : revisions;
+        return end - (long)_firstOfMain[main - FirstMain];
     }
 
     public void Free()
