@@ -247,6 +247,32 @@ internal ref struct FrameReader
         return !reader.Failed && !foreign && (term != 0 || state.IsEmpty);
     }
 
+    /// <summary>The offset from which a segment repeats the one before it, or -1; reads its head only.</summary>
+    public static long RepeatsFrom(ReadOnlySpan<byte> file)
+    {
+        FrameReader head = new(file, 0);
+        for (int i = 0; i < 3 && head.Read(out WalRecord record) == FrameStatus.Record; i++)
+        {
+            if (record.Type != RecordType.State)
+            {
+                continue;
+            }
+
+            ProtoReader reader = new(record.Data);
+            while (reader.NextField())
+            {
+                if (reader.Field == WalFormat.RepeatsFromField && reader.Wire == WireType.Varint)
+                {
+                    return (long)Math.Min(reader.ReadVarint(), long.MaxValue);
+                }
+
+                reader.Skip();
+            }
+        }
+
+        return -1;
+    }
+
     public static bool TrySnapshot(ReadOnlySpan<byte> data, out ulong index, out ulong term, out ReadOnlySpan<byte> confState)
     {
         ProtoReader reader = new(data);

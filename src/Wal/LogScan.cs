@@ -52,6 +52,9 @@ internal sealed class LogScan
     /// <summary>Every snapshot record seen, in file order.</summary>
     public List<WalSnapshotMark> Snapshots { get; } = [];
 
+    /// <summary>Lets the next segment's crc record say where the chain stands: it repeats what the last one lost.</summary>
+    public void AcceptNextChain() => Crc = 0;
+
     /// <summary>Reads one segment to its end or its first damage.</summary>
     public unsafe SegmentScan Read(SegmentImage image, ulong sequence)
     {

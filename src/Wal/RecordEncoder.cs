@@ -83,7 +83,10 @@ internal sealed unsafe class RecordEncoder : IDisposable
     }
 
     /// <summary>A hard state with our mark (see <see cref="WalFormat.SyncedUpToField"/>).</summary>
-    public void AppendState(in WalHardState state, long syncedUpTo)
+    /// <param name="state">The state.</param>
+    /// <param name="syncedUpTo">The mark.</param>
+    /// <param name="repeatsFrom">See <see cref="WalFormat.RepeatsFromField"/>; -1 everywhere but in such a head.</param>
+    public void AppendState(in WalHardState state, long syncedUpTo, long repeatsFrom = -1)
     {
         byte* head = stackalloc byte[HeadBytes];
         *head = 0x08;
@@ -94,6 +97,12 @@ internal sealed unsafe class RecordEncoder : IDisposable
         end = Varint(end, state.Commit);
         end = Varint(end, (WalFormat.SyncedUpToField << 3) | (uint)WireType.Varint);
         end = Varint(end, (ulong)syncedUpTo);
+        if (repeatsFrom >= 0)
+        {
+            end = Varint(end, (WalFormat.RepeatsFromField << 3) | (uint)WireType.Varint);
+            end = Varint(end, (ulong)repeatsFrom);
+        }
+
         Append(RecordType.State, head, (int)(end - head), null, 0);
     }
 

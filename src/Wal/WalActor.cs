@@ -199,7 +199,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
                 return false;
             }
         }
-        else if (nowNs < _quietDeadlineNs || _state.IsEmpty)
+        else if (nowNs < _quietDeadlineNs)
         {
             return false;
         }
@@ -292,10 +292,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         }
 
         _log.LastWritten = last;
-        if (!_state.IsEmpty)
-        {
-            _encoder.AppendState(_state, _next == null ? _log.Synced : 0);
-        }
+        _encoder.AppendState(_state, _next == null ? _log.Synced : 0);
     }
 
     private void BeginCut()
@@ -307,11 +304,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         _next = _log.TakePrepared() ?? MakeNext();
         _encoder.AppendCrc();
         _encoder.AppendRaw(RecordType.Metadata, _log.Metadata.Span);
-        if (!_log.State.IsEmpty)
-        {
-            _encoder.AppendState(_log.State, 0);
-        }
-
+        _encoder.AppendState(_log.State, 0);
         _nextHead = _encoder.Length;
         _file = _next.File;
         _offset = 0;

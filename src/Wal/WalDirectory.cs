@@ -3,12 +3,14 @@
 // Opening goes in this order, so that a refusal leaves the disk as it was and a crash at any point can be repeated:
 //   1. lock and read every segment from the one that holds the start snapshot; judge the last one's end (Tail)
 //   2. torn: copy the segment to NAME.broken, as etcd does
-//   3. cut the last segment behind its last good record, write the bytes above syncedUpTo once more, sync
-//   4. make the next segment under a temporary name: head, then every record above syncedUpTo again; sync, rename,
-//      sync the directory
-// Why step 3 writes what is already there: after a crash of the process, or a failed sync, the pages may be only in
-// memory and counted as clean; a second sync would report success for nothing. And the segment must stay a whole
-// link of the checksum chain. For the same reason nothing that was read may be acted on before step 4 has ended.
+//   3. truncate the last segment behind its last good record, sync
+//   4. make the next segment under a temporary name: a head that says what it repeats, then every record above
+//      syncedUpTo again (all of them if the segment has no mark); sync, rename, sync the directory
+//   5. write the repeated bytes of the old segment over themselves, sync
+// Why 4: what was read may exist only in the page cache. After a failed sync its pages count as clean, and syncing
+// them again reports success for nothing. So nothing that was read may be acted on before step 4 has ended.
+// Why 5: etcd wants every segment to be a whole link of the checksum chain. It comes after 4 because a power cut can
+// tear what is being overwritten; a start after that finds the damage at or above what the next segment repeats.
 using System;
 using System.Collections.Generic;
 using System.Globalization;
@@ -62,6 +64,9 @@ public static unsafe class WalDirectory
         head.AppendCrc();
         head.AppendRaw(RecordType.Metadata, metadata);
         head.AppendSnapshot(0, 0, null, 0);
+
+        // etcd would stop here. The empty state says that the segment is ours, so that a torn first batch is judged so.
+        head.AppendState(default, 0);
         IFile file = NewFile(files, WalFormat.Join(temporary, name), head.Written, options);
         try
         {
@@ -130,14 +135,15 @@ public static unsafe class WalDirectory
             SegmentScan end = default;
             for (int i = first; i < names.Count; i++)
             {
-                last = LockAndLoad(files, names[i], table);
-                end = scan.Read(last, names[i].Sequence);
-                if (i < names.Count - 1)
+                SegmentImage next = LockAndLoad(files, names[i], table);
+                if (last != null)
                 {
-                    RequireWhole(last, end);
                     result.Own(last.Detach());
-                    last = null;
+                    RequireWhole(last, end, next, scan, result.Warn);
                 }
+
+                last = next;
+                end = scan.Read(last, names[i].Sequence);
             }
 
             TailVerdict verdict = Tail.Judge(last!, end, out string found);
@@ -159,8 +165,10 @@ public static unsafe class WalDirectory
             }
 
             IFile lastFile = table.Last.File;
+            lastFile.SetLength(end.End);
+            lastFile.Sync();
+            WalLog log = Continue(files, directory, options, table, index, scan, last!, end, names[^1].Sequence, start);
             Settle(lastFile, last!, end);
-            WalLog log = Continue(files, directory, options, table, index, scan, last!, end, names[^1].Sequence);
             result.Own(last!.Detach());
             recovery = result;
             return log;
@@ -185,15 +193,27 @@ public static unsafe class WalDirectory
         List<SegmentFile> names = SegmentFiles(files, directory, warn: null);
         RequireConsecutive(names, 0, directory);
         LogScan scan = new(default, recovery: null, index: null);
-        for (int i = 0; i < names.Count; i++)
+        SegmentScan end = default;
+        SegmentImage? last = null;
+        try
         {
-            using IFile file = files.Open(names[i].Path, FileOpenMode.Read);
-            using SegmentImage image = SegmentImage.Load(file, names[i].Path);
-            SegmentScan end = scan.Read(image, names[i].Sequence);
-            if (i < names.Count - 1)
+            foreach (SegmentFile name in names)
             {
-                RequireWhole(image, end);
+                using IFile file = files.Open(name.Path, FileOpenMode.Read);
+                SegmentImage next = SegmentImage.Load(file, name.Path);
+                if (last != null)
+                {
+                    last.Dispose();
+                    RequireWhole(last, end, next, scan, warn: null);
+                }
+
+                last = next;
+                end = scan.Read(last, name.Sequence);
             }
+        }
+        finally
+        {
+            last?.Dispose();
         }
 
         ulong commit = scan.State.Commit;
@@ -317,8 +337,29 @@ public static unsafe class WalDirectory
         return SegmentImage.Load(file, name.Path);
     }
 
-    private static void RequireWhole(SegmentImage image, in SegmentScan end)
+    /// <summary>
+    /// A segment that is not the last was synced when it was closed, so damage in it is corruption. One exception: what
+    /// a start repeats in the next segment may be lost here, because that start could not trust it either.
+    /// </summary>
+    private static void RequireWhole(SegmentImage image, in SegmentScan end, SegmentImage next, LogScan scan, Action<string>? warn)
     {
+        bool whole = end.Status == FrameStatus.End &&
+            (FrameReader.TryFrame(next.Bytes, 0, out WalRecord crc, out _) != FrameStatus.Record || crc.Crc == scan.Crc);
+        if (whole)
+        {
+            return;
+        }
+
+        long repeats = FrameReader.RepeatsFrom(next.Bytes);
+        if (repeats >= 0 && repeats <= end.End && end.Fault == null)
+        {
+            scan.AcceptNextChain();
+            warn?.Invoke(string.Create(
+                CultureInfo.InvariantCulture,
+                $"{image.Path}: {Tail.Describe(end.Status)} at offset {end.End}; {next.Path} repeats everything from offset {repeats} on, nothing is lost"));
+            return;
+        }
+
         if (end.Status != FrameStatus.End)
         {
             throw new WalCorruptException(
@@ -326,6 +367,11 @@ public static unsafe class WalDirectory
                 end.End,
                 (end.Fault ?? Tail.Describe(end.Status)) + " in a segment that was closed, and therefore synced, long ago");
         }
+
+        throw new WalCorruptException(
+            image.Path,
+            end.End,
+            $"the records end here, but the checksum at the head of {next.Path} says that there were more");
     }
 
     /// <summary>Checks what can be checked before anything is changed, and fills in the result.</summary>
@@ -365,38 +411,29 @@ public static unsafe class WalDirectory
         files.SyncDirectory(directory);
     }
 
-    /// <summary>Step 3 of the file header: nothing behind the last good record, everything before it on the disk.</summary>
+    /// <summary>Step 5 of the file header.</summary>
     private static void Settle(IFile file, SegmentImage last, in SegmentScan end)
     {
-        file.SetLength(end.End);
-        int from = end.Marked == true ? Math.Min(end.SyncedUpTo, end.End) : 0;
-        if (from < end.End)
+        if (end.Marked == true && end.SyncedUpTo < end.End)
         {
-            file.Write(from, last.Bytes[from..end.End]);
+            file.Write(end.SyncedUpTo, last.Bytes[end.SyncedUpTo..end.End]);
+            file.Sync();
         }
-
-        file.Sync();
     }
 
     /// <summary>Step 4 of the file header.</summary>
     private static WalLog Continue(
         IFileSystem files, string directory, WalOptions options, SegmentTable table, SparseIndex index, LogScan scan,
-        SegmentImage last, in SegmentScan end, ulong lastSequence)
+        SegmentImage last, in SegmentScan end, ulong lastSequence, WalSnapshotMark start)
     {
         ulong sequence = lastSequence + 1;
+        int repeatsFrom = end.Marked == true ? Math.Min(end.SyncedUpTo, end.End) : 0;
         using RecordEncoder head = new(1 << 16);
         head.Begin(scan.Crc);
         head.AppendCrc();
         head.AppendRaw(RecordType.Metadata, scan.Metadata);
-        if (!scan.State.IsEmpty)
-        {
-            head.AppendState(scan.State, 0);
-        }
-
-        if (end.Marked == true)
-        {
-            Repeat(head, last, end);
-        }
+        head.AppendState(scan.State, 0, repeatsFrom);
+        Repeat(head, last.Bytes[..end.End], repeatsFrom, start);
 
         ulong firstIndex = scan.LastIndex + 1;
         string temporary = WalFormat.Join(directory, "0" + WalFormat.TemporarySuffix);
@@ -425,13 +462,22 @@ public static unsafe class WalDirectory
         return log;
     }
 
-    /// <summary>Records above the mark again, in their order; the last state stands in the head already.</summary>
-    private static void Repeat(RecordEncoder head, SegmentImage last, in SegmentScan end)
+    /// <summary>
+    /// Records from an offset on again, in their order. The last state stands in the head already; entries that the
+    /// start snapshot covers are not needed.
+    /// </summary>
+    private static void Repeat(RecordEncoder head, ReadOnlySpan<byte> last, int from, WalSnapshotMark start)
     {
-        FrameReader reader = new(last.Bytes[..end.End], 0, 0, verify: false);
+        FrameReader reader = new(last, 0, 0, verify: false);
         while (reader.Read(out WalRecord record) == FrameStatus.Record)
         {
-            if (record.Offset >= end.SyncedUpTo && record.Type is RecordType.Entry or RecordType.Snapshot)
+            bool needed = record.Type switch
+            {
+                RecordType.Entry => FrameReader.TryEntry(record.Data, out _, out ulong index, out _, out _) && index > start.Index,
+                RecordType.Snapshot => true,
+                _ => false,
+            };
+            if (needed && record.Offset >= from)
             {
                 head.AppendRaw(record.Type, record.Data);
             }

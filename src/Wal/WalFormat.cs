@@ -34,6 +34,12 @@ internal static class WalFormat
     /// </summary>
     public const int SyncedUpToField = 1000;
 
+    /// <summary>
+    /// Second such field, only in the head of a segment made by a start: the segment repeats every entry and snapshot
+    /// record that stands in the segment before it at or above this offset. Damage there is no loss.
+    /// </summary>
+    public const int RepeatsFromField = 1001;
+
     /// <summary>No segment is longer than one batch above its nominal size; offsets in it fit an int.</summary>
     public const long MaxSegmentBytes = int.MaxValue - 4096;
 
