@@ -1,6 +1,6 @@
-// Member.Views: state of a member that the front end shows. Immutable snapshots, published by the store thread,
-// read by any thread; taking one allocates nothing.
-using System;
+// Member.Views: state of a member that the front end shows. Immutable snapshots and volatile numbers, published by the
+// owning threads, read by any thread; taking one allocates nothing.
+using Cairn.Btree;
 using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
 
@@ -9,14 +9,44 @@ namespace Cairn.Core.Server;
 public sealed partial class Member
 {
     /// <summary>The store, for reads on pinned Views and for hashes.</summary>
-    public MvccStore Store => throw new NotImplementedException();
+    public MvccStore Store => _parts.Machine.Store;
+
+    /// <summary>The tree file, for snapshot images of pinned roots.</summary>
+    public Tree Tree => _parts.Tree;
 
     /// <summary>The members and the cluster version.</summary>
-    public ClusterView ClusterView => throw new NotImplementedException();
+    public ClusterView ClusterView => _parts.Machine.Cluster.View;
 
     /// <summary>The raised alarms.</summary>
-    public AlarmList Alarms => throw new NotImplementedException();
+    public AlarmList Alarms => _parts.Machine.Alarms.Current;
 
     /// <summary>The storage version such as <c>3.6.0</c>; empty while the directory carries none.</summary>
-    public string StorageVersion => throw new NotImplementedException();
+    public string StorageVersion => _parts.StorageVersion;
+
+    /// <summary>Who answers, and the term of the last applied entry: the header of a read answered now.</summary>
+    public HeaderFields Header => new(ClusterId, Id, _counters.AppliedTerm);
+
+    /// <summary>Figures of this moment; allocation-free.</summary>
+    public MemberStatus Status => new()
+    {
+        Leader = _counters.Leader,
+        Term = _counters.Term,
+        AppliedTerm = _counters.AppliedTerm,
+        CommittedIndex = _counters.CommittedIndex,
+        AppliedIndex = _counters.AppliedIndex,
+        DurableAppliedIndex = Store.DurableIndex,
+        SnapshotIndex = _counters.SnapshotIndex,
+        DbSizeBytes = _parts.Tree.HighWaterBytes,
+        DbSizeInUseBytes = _parts.Tree.InUseBytes,
+        DbSizeQuotaBytes = Options.EffectiveQuotaBytes,
+        Revision = _counters.Revision,
+        CompactRevision = _counters.CompactRevision,
+        IsLearner = false,
+        IsReady = _duties.IsReady,
+        IsStopping = _intake.IsClosed,
+        PendingProposals = System.Threading.Volatile.Read(ref _counters.ProposalsPending),
+        LeaderChanges = _counters.LeaderChanges,
+        ProposalsFailed = System.Threading.Volatile.Read(ref _counters.ProposalsFailed),
+        SlowApplies = _counters.SlowApplies,
+    };
 }

@@ -3,12 +3,19 @@
 //
 // Threads  Everything public may be called from any thread unless it says otherwise. ProposeAsync, ReadIndexAsync,
 //          Rent and Return allocate nothing in steady state.
-// Order    raft -> wal -> raft -> store -> caller; store -> tree -> (snapshot) -> raft. docs/internals.md has the picture.
+// Order    raft -> wal -> raft -> store -> caller; store -> tree -> (snapshot) -> raft.
+// Reads    While this member is the only voter and has committed in its own term, whatever was acknowledged is in the
+//          published view, because callers are completed after the view. So the barrier of a linearizable read is one
+//          volatile load, without a thread hop; otherwise reads are batched through raft (ReadBarrier).
+// Stop     BeginStop -> raft refuses and finishes what is appended, writes the final hard state -> store applies it all
+//          and waits for the tree -> Stopped. Dispose without that is what a kill does.
 using System;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
+using Cairn.Wal;
 
 namespace Cairn.Core.Server;
 
@@ -47,84 +54,249 @@ internal sealed class WakerCell : IWaker
 /// <summary>One running member.</summary>
 public sealed partial class Member : IDisposable
 {
-    private readonly MemberOptions _options;
-    private readonly MemberActor[] _actors = [];
+    private readonly MemberParts _parts;
+    private readonly MemberCounters _counters = new();
+    private readonly SlotPool _slots;
+    private readonly Intake _intake;
+    private readonly MpscRing<StoreCommand> _commands = new(1024);
+    private readonly RaftActor _raft;
+    private readonly WalActor _wal;
+    private readonly WalFillActor _fill;
+    private readonly StoreActor _store;
+    private readonly Duties _duties;
+    private readonly WakerCell _storeCell = new();
+    private readonly MemberActor[] _actors;
+    private readonly IClock _clock;
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly MemberStatus _status;
+    private bool _disposed;
 
-    private Member(MemberOptions options, ulong id, ulong clusterId)
+    private Member(MemberOptions options, MemberEnvironment environment, MemberParts parts, IWalObserver? observer)
     {
-        _options = options;
-        _status = default;
-        Id = id;
-        ClusterId = clusterId;
+        Options = options;
+        _parts = parts;
+        _clock = environment.Clock;
+        _counters.AppliedIndex = parts.AppliedIndex;
+        _counters.AppliedTerm = parts.AppliedTerm;
+        _counters.CommittedIndex = parts.Core.Commit;
+        _counters.SnapshotIndex = parts.SnapshotIndex;
+        _counters.Revision = parts.Machine.Store.Revision;
+        _counters.CompactRevision = parts.Machine.Store.CompactRevision;
+        _counters.Term = parts.Core.Term;
+
+        WakerCell raftCell = new(), walCell = new(), fillCell = new(), treeCell = new(), snapCell = new();
+        _slots = new SlotPool(environment.Pool, Id, environment.Clock.UnixMilliseconds, options.RequestSlots);
+        _intake = new Intake(options, _counters, _clock, raftCell, _slots);
+        _duties = new Duties(
+            options, _counters, _intake, parts.Machine, Id, ClusterId, environment.Log, _ready);
+
+        _wal = new WalActor(parts.Log, _clock, environment.Fatal, observer) { Completed = raftCell, Self = walCell };
+        _fill = new WalFillActor(parts.Log, _clock) { Self = fillCell };
+        SpscRing<SnapshotJob> jobs = new(4), saved = new(4);
+        var wiring = new RaftWiring
+        {
+            ToStore = new SpscRing<CommittedEntry>(8192),
+            ConfChanges = new SpscRing<AppliedConfChange>(1024),
+            Snapshots = saved,
+            Store = _storeCell,
+        };
+        _raft = new RaftActor(
+            options, _counters, parts.Core, new WalHandOff(_wal, environment.Pool), _intake, wiring, environment.Log);
+        _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties,
+            new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell, environment.Log));
+        var snapshots = new SnapshotActor(
+            environment, parts.Directory.Snap, options.MaxSnapshots, jobs, saved, raftCell);
+        TreeActor tree = parts.Machine.Store.TreeActor;
+        tree.StoreWaker = _storeCell;
+        tree.Waker = treeCell;
+        _actors =
+        [
+            new MemberActor(_raft, raftCell),
+            new MemberActor(_wal, walCell),
+            new MemberActor(_store, _storeCell),
+            new MemberActor(tree, treeCell),
+            new MemberActor(_fill, fillCell),
+            new MemberActor(snapshots, snapCell),
+        ];
+        _store.Stopped = _stopped;
     }
 
     /// <summary>
     /// Opens the data directory, or makes it, and builds the actors; nothing runs until they are polled. Everything
     /// that can be refused is refused before anything is written.
     /// </summary>
+    /// <param name="options">Settings.</param>
+    /// <param name="environment">The world.</param>
+    /// <param name="walObserver">Told about every sync of the log, on the WAL thread. May be null.</param>
     /// <exception cref="MemberStartException">The directory or the options do not allow a start; one clear line.</exception>
-    public static Member Open(MemberOptions options, MemberEnvironment environment) =>
-        throw new NotImplementedException();
+    public static Member Open(MemberOptions options, MemberEnvironment environment, IWalObserver? walObserver = null) =>
+        new(options, environment, MemberOpener.Open(options, environment), walObserver);
 
     /// <summary>This member's id.</summary>
-    public ulong Id { get; }
+    public ulong Id => _parts.Identity.MemberId;
 
-    public ulong ClusterId { get; }
+    public ulong ClusterId => _parts.Identity.ClusterId;
 
-    public MemberOptions Options => _options;
+    public MemberOptions Options { get; }
 
     /// <summary>What Host or the simulator polls. Order is the order of the write path.</summary>
     public ReadOnlySpan<MemberActor> Actors => _actors;
 
-    /// <summary>Completes when the member's attributes and the cluster version are committed; faults if it stops before.</summary>
+    /// <summary>Completes when the member's attributes and a cluster version are committed. Never, if it stops before.</summary>
     public Task Ready => _ready.Task;
 
     /// <summary>Completes when the stop sequence has ended: everything pending failed, WAL synced, tree committed.</summary>
     public Task Stopped => _stopped.Task;
 
-    /// <summary>Figures of this moment; allocation-free.</summary>
-    public MemberStatus Status => _status;
-
     /// <summary>A slot with a fresh id; give it back with <see cref="Return"/> exactly once.</summary>
-    public RequestSlot Rent() => throw new NotImplementedException();
+    public RequestSlot Rent() => _slots.Rent();
 
     /// <summary>The caller's part of the slot ends; Response and payload are dead.</summary>
-    public void Return(RequestSlot slot) => throw new NotImplementedException();
+    /// <param name="slot">Completed, never submitted, or given up with <see cref="RequestSlot.TryAbandon"/>.</param>
+    public void Return(RequestSlot slot)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        Invariant.Check(slot.IsOf(_slots), "a slot goes back to the member it was rented from");
+        slot.DropReference();
+    }
+
+    /// <summary>A fresh id for a lease the server names (storage.md §7.4): the sign bit is clear.</summary>
+    public long NextLeaseId() => (long)(_slots.NextId() & long.MaxValue);
+
+    /// <summary>
+    /// The quota pre-check of Put, Txn and LeaseGrant, before the fields are validated. NoSpace also has a NOSPACE
+    /// alarm raised through raft.
+    /// </summary>
+    /// <param name="kind">Kind of the request; others than those three always pass.</param>
+    /// <param name="body">The request message.</param>
+    public ErrorCode CheckQuota(RequestKind kind, ReadOnlySpan<byte> body)
+    {
+        long quota = Options.EffectiveQuotaBytes;
+        long size = _parts.Tree.HighWaterBytes;
+        if (size + QuotaCost.UpperBound(kind, body.Length) < quota)
+        {
+            return ErrorCode.None;
+        }
+
+        long cost = QuotaCost.Of(kind, body);
+        if (cost == 0 || size + cost < quota)
+        {
+            return ErrorCode.None;
+        }
+
+        _duties.WantSpaceAlarm();
+        _storeCell.Wake();
+        return ErrorCode.NoSpace;
+    }
 
     /// <summary>
     /// Proposes the request written into the slot and waits until it is applied here. Outcomes: None (Response
     /// holds the body), any refusal of the request itself, TooManyRequests, RequestTooLarge, NoSpace, Timeout
-    /// (unknown), Stopped (unknown).
+    /// (unknown), ContextDeadlineExceeded (no leader in time), Stopped (unknown).
     /// </summary>
     /// <param name="slot">Rented, with <see cref="RequestSlot.BeginRequest"/> done.</param>
     /// <param name="deadlineNs">Monotonic; 0 = etcd's request timeout from now, long.MaxValue = none.</param>
-    public ValueTask<ErrorCode> ProposeAsync(RequestSlot slot, long deadlineNs = 0) => throw new NotImplementedException();
+    public ValueTask<ErrorCode> ProposeAsync(RequestSlot slot, long deadlineNs = 0)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        ErrorCode refusal = _intake.Propose(slot, deadlineNs);
+        return refusal == ErrorCode.None ? slot.AsValueTask() : new ValueTask<ErrorCode>(refusal);
+    }
 
     /// <summary>
     /// Waits until everything acknowledged before this call is visible in the store's published view. Completes
     /// synchronously when this member is the only voter and has committed in its own term.
     /// </summary>
-    public ValueTask<ErrorCode> ReadIndexAsync(RequestSlot slot, long deadlineNs = 0) => throw new NotImplementedException();
+    /// <param name="slot">Rented; nothing needs to be written into it.</param>
+    /// <param name="deadlineNs">As in <see cref="ProposeAsync"/>.</param>
+    public ValueTask<ErrorCode> ReadIndexAsync(RequestSlot slot, long deadlineNs = 0)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        if (_counters.ReadsAreLocal)
+        {
+            return new ValueTask<ErrorCode>(_intake.IsClosed ? ErrorCode.Stopped : ErrorCode.None);
+        }
+
+        ErrorCode refusal = _intake.Read(slot, deadlineNs);
+        return refusal == ErrorCode.None ? slot.AsValueTask() : new ValueTask<ErrorCode>(refusal);
+    }
 
     /// <summary>Runs a read of store-owned state (leases) on the store thread; the response body lands in the slot.</summary>
-    public ValueTask<ErrorCode> QueryAsync(RequestSlot slot, in StoreQuery query, long deadlineNs = 0) =>
-        throw new NotImplementedException();
+    public ValueTask<ErrorCode> QueryAsync(RequestSlot slot, in StoreQuery query) =>
+        Command(slot, new StoreCommand { Kind = StoreCommandKind.Query, Slot = slot, Query = query });
 
     /// <summary>Freezes the store at what is applied now and waits until that is durable in the tree.</summary>
-    public ValueTask<ErrorCode> FreezeAndWaitAsync(RequestSlot slot, long deadlineNs = 0) => throw new NotImplementedException();
+    public ValueTask<ErrorCode> FreezeAndWaitAsync(RequestSlot slot) =>
+        Command(slot, new StoreCommand { Kind = StoreCommandKind.Freeze, Slot = slot });
 
-    /// <summary>Moves pages towards the file's start and shortens it, in steps between commits; completes when done.</summary>
-    public ValueTask<ErrorCode> DefragmentAsync(RequestSlot slot, long deadlineNs = 0) => throw new NotImplementedException();
+    /// <summary>
+    /// Moves pages towards the file's start and shortens it, in steps between commits; completes when it cannot get
+    /// smaller. Allocates.
+    /// </summary>
+    public async Task DefragmentAsync()
+    {
+        RequestSlot slot = Rent();
+        try
+        {
+            _ = await FreezeAndWaitAsync(slot).ConfigureAwait(false);
+        }
+        finally
+        {
+            Return(slot);
+        }
+
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Store.TreeActor.Defragment(static state => ((TaskCompletionSource)state!).TrySetResult(), done);
+        await done.Task.ConfigureAwait(false);
+    }
 
     /// <summary>Starts the stop sequence; the actors must go on being polled until <see cref="Stopped"/>.</summary>
-    public void BeginStop() => throw new NotImplementedException();
+    public void BeginStop() => _intake.Close();
 
-    /// <summary>Releases files and memory. Only after <see cref="Stopped"/>, or to drop a member as a crash would.</summary>
+    /// <summary>
+    /// Closes files and frees memory. The actors must have ended. Without <see cref="Stopped"/> before it is a kill:
+    /// nothing is written any more.
+    /// </summary>
     public void Dispose()
     {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        _intake.Close();
+        _raft.Dispose();
+        _wal.Dispose();
+        _fill.Dispose();
+        _parts.Log.Dispose();
+        _parts.Machine.Store.Dispose();
+        _parts.Machine.Dispose();
+        _parts.Tree.Dispose();
+    }
+
+    private ValueTask<ErrorCode> Command(RequestSlot slot, in StoreCommand command)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        if (_intake.IsClosed)
+        {
+            return new ValueTask<ErrorCode>(ErrorCode.Stopped);
+        }
+
+        slot.Submit(long.MaxValue);
+        if (!_commands.TryEnqueue(in command))
+        {
+            slot.Withdraw();
+            return new ValueTask<ErrorCode>(ErrorCode.TooManyRequests);
+        }
+
+        _storeCell.Wake();
+        if (_counters.StoreStopped)
+        {
+            _ = slot.TryComplete(ErrorCode.Stopped);
+        }
+
+        return slot.AsValueTask();
     }
 }
 

@@ -9,6 +9,7 @@
 // Threads    Caller: everything before ProposeAsync and after the await. Pipeline: in between.
 using System;
 using System.Threading;
+using System.Threading.Tasks;
 using System.Threading.Tasks.Sources;
 using Cairn.Base;
 using Cairn.Core.Protocol;
@@ -56,6 +57,9 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     /// <summary>Ring to use; set before proposing.</summary>
     public ProposalLane Lane { get; set; }
 
+    /// <summary>raftpb.EntryType of the entry: normal unless a membership change is proposed.</summary>
+    internal EntryType EntryType { get; set; }
+
     /// <summary>User name the request runs as, UTF-8, borrowed until Return; empty = nobody.</summary>
     public ReadOnlyMemory<byte> Username { get; set; }
 
@@ -96,29 +100,30 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     internal int PayloadLength => _payload is null ? 0 : _payload->Length;
 
     /// <summary>
-    /// Starts the entry: room for one request in InternalRaftRequest field <paramref name="field"/>. The caller fills
-    /// the returned span completely; the header (id, user, revision) is added when it is proposed.
+    /// Starts the entry: room for one request of the given kind. The caller fills the returned span completely; the
+    /// header (id, user, auth revision) is written by this call, so set those first.
     /// </summary>
-    public Span<byte> BeginRequest(int field, int bodyLength)
+    public Span<byte> BeginRequest(RequestKind kind, int bodyLength)
     {
         ReleasePayload();
-        int prefix = ProtoSize.Tag(field) + ProtoSize.Varint((ulong)bodyLength);
         int header = ProtoSize.VarintFieldIfSet(1, Id)
             + ProtoSize.BytesFieldIfSet(2, Username.Length)
             + ProtoSize.VarintFieldIfSet(3, AuthRevision);
-        int total = prefix + bodyLength + ProtoSize.BytesField(HeaderField, header);
+        int prefix = ProtoSize.Tag((int)kind) + ProtoSize.Varint((ulong)bodyLength);
+        int headerField = ProtoSize.BytesField(HeaderField, header);
+        int total = prefix + bodyLength + headerField;
         _payload = _pool.Rent(total);
-        ProtoWriter writer = new(new Span<byte>(NativeBlock.Data(_payload), total));
-        writer.WriteTag(field, WireType.Bytes);
-        writer.WriteVarint((ulong)bodyLength);
-        ProtoWriter tail = new(new Span<byte>(NativeBlock.Data(_payload) + prefix + bodyLength, total - prefix - bodyLength));
-        tail.WriteTag(HeaderField, WireType.Bytes);
-        tail.WriteVarint((ulong)header);
-        tail.WriteVarintFieldIfSet(1, Id);
-        tail.WriteBytesFieldIfSet(2, Username.Span);
-        tail.WriteVarintFieldIfSet(3, AuthRevision);
         _payload->Length = total;
-        return new Span<byte>(NativeBlock.Data(_payload) + prefix, bodyLength);
+
+        // Fields ascend, as etcd writes them: kinds above 100 stand behind the header.
+        bool headerFirst = (int)kind > HeaderField;
+        Span<byte> entry = NativeBlock.Span(_payload);
+        WriteHeader(headerFirst ? entry : entry[(prefix + bodyLength)..], header);
+        Span<byte> request = headerFirst ? entry[headerField..] : entry;
+        ProtoWriter writer = new(request);
+        writer.WriteTag((int)kind, WireType.Bytes);
+        writer.WriteVarint((ulong)bodyLength);
+        return request.Slice(prefix, bodyLength);
     }
 
     /// <summary>
@@ -135,7 +140,15 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
         Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _source.OnCompleted(continuation, state, token, flags);
 
-    internal short Version => _source.Version;
+    internal bool IsOf(SlotPool pool) => ReferenceEquals(_owner, pool);
+
+    internal ValueTask<ErrorCode> AsValueTask() => new(this, _source.Version);
+
+    /// <summary>True once <see cref="Outcome"/> is there; for callers that poll instead of awaiting.</summary>
+    public bool IsCompleted => Volatile.Read(ref _state) == Completed;
+
+    /// <summary>The outcome; only once completed.</summary>
+    public ErrorCode Outcome { get; private set; }
 
     /// <summary>The outcome is already decided or being written.</summary>
     internal bool IsDecided => Volatile.Read(ref _state) != Pending;
@@ -144,6 +157,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     {
         Id = id;
         Lane = ProposalLane.Normal;
+        EntryType = EntryType.Normal;
         Username = default;
         AuthRevision = 0;
         ReceivedNs = ProposedNs = DurableNs = CommittedNs = AppliedNs = SentNs = 0;
@@ -183,9 +197,15 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     /// <summary>Takes the right to write the answer; false when the caller was already told something else.</summary>
     internal bool TryClaim() => Interlocked.CompareExchange(ref _state, Claimed, Pending) == Pending;
 
+    /// <summary>
+    /// Gives the right back without an outcome: the answer is written, but the end must wait for something else.
+    /// </summary>
+    internal void Unclaim() => Volatile.Write(ref _state, Pending);
+
     /// <summary>Ends the await after a successful claim.</summary>
     internal void CompleteClaimed(ErrorCode outcome)
     {
+        Outcome = outcome;
         Volatile.Write(ref _state, Completed);
         _source.SetResult(outcome);
     }
@@ -193,11 +213,13 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     /// <summary>Ends the await unless somebody else did or has claimed it.</summary>
     internal bool TryComplete(ErrorCode outcome)
     {
-        if (Interlocked.CompareExchange(ref _state, Completed, Pending) != Pending)
+        if (Interlocked.CompareExchange(ref _state, Claimed, Pending) != Pending)
         {
             return false;
         }
 
+        Outcome = outcome;
+        Volatile.Write(ref _state, Completed);
         _source.SetResult(outcome);
         return true;
     }
@@ -208,6 +230,19 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
         NativeBlock* payload = _payload;
         _payload = null;
         return payload;
+    }
+
+    /// <summary>Takes a block back that was appended nowhere.</summary>
+    internal void GivePayload(NativeBlock* payload) => _payload = payload;
+
+    private void WriteHeader(Span<byte> destination, int length)
+    {
+        ProtoWriter writer = new(destination);
+        writer.WriteTag(HeaderField, WireType.Bytes);
+        writer.WriteVarint((ulong)length);
+        writer.WriteVarintFieldIfSet(1, Id);
+        writer.WriteBytesFieldIfSet(2, Username.Span);
+        writer.WriteVarintFieldIfSet(3, AuthRevision);
     }
 
     private void ReleasePayload()

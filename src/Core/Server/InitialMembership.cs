@@ -1,0 +1,128 @@
+// InitialMembership: who a new cluster consists of, from --initial-cluster (behaviour.md §1.3). Pure.
+//
+// Everything is checked before a file is made. Addresses are compared as text: resolving names belongs to the
+// issue that brings other members.
+using System;
+using System.Collections.Generic;
+using Cairn.Core.Membership;
+using Cairn.Core.Protocol;
+
+namespace Cairn.Core.Server;
+
+/// <summary>The members of a new cluster, ids ascending, and which one is this.</summary>
+internal sealed class InitialMembership
+{
+    private InitialMembership(ClusterMember[] members, ulong localId, ulong clusterId)
+    {
+        Members = members;
+        LocalId = localId;
+        ClusterId = clusterId;
+    }
+
+    internal IReadOnlyList<ClusterMember> Members { get; }
+
+    internal ulong LocalId { get; }
+
+    internal ulong ClusterId { get; }
+
+    /// <exception cref="MemberStartException">The options contradict each other.</exception>
+    internal static InitialMembership From(MemberOptions options)
+    {
+        Dictionary<string, List<string>> urlsByName = new(StringComparer.Ordinal);
+        List<string> names = [];
+        HashSet<string> seen = new(StringComparer.Ordinal);
+        foreach (InitialMember member in options.InitialCluster)
+        {
+            if (!urlsByName.TryGetValue(member.Name, out List<string>? urls))
+            {
+                urlsByName.Add(member.Name, urls = []);
+                names.Add(member.Name);
+            }
+
+            foreach (string url in member.PeerUrls)
+            {
+                if (!seen.Add(url))
+                {
+                    throw new MemberStartException(
+                        $"member {member.Name} has duplicate url {url} in --initial-cluster: found twice");
+                }
+
+                urls.Add(url);
+            }
+        }
+
+        if (!urlsByName.TryGetValue(options.Name, out List<string>? own))
+        {
+            throw new MemberStartException($"couldn't find local name \"{options.Name}\" in the initial cluster configuration");
+        }
+
+        CompareWithAdvertised(own, options);
+        return Build(names, urlsByName, options);
+    }
+
+    /// <summary>The bytes of the ConfChange entry that adds a member at bootstrap.</summary>
+    internal static byte[] ConfChangeOf(ClusterMember member)
+    {
+        byte[] context = member.ToJson();
+        var change = new ConfChange
+        {
+            Id = 0,
+            Type = ConfChangeType.AddNode,
+            NodeId = member.Id,
+            Context = context,
+        };
+        byte[] bytes = new byte[change.Size];
+        var writer = new Base.ProtoWriter(bytes);
+        change.Write(ref writer);
+        return bytes;
+    }
+
+    private static void CompareWithAdvertised(List<string> own, MemberOptions options)
+    {
+        List<string> given = [.. own];
+        List<string> advertised = [.. options.InitialAdvertisePeerUrls];
+        given.Sort(StringComparer.Ordinal);
+        advertised.Sort(StringComparer.Ordinal);
+        foreach (string url in advertised)
+        {
+            if (!given.Contains(url))
+            {
+                throw new MemberStartException(
+                    $"--initial-cluster has {options.Name}={string.Join(',', given)} but missing from "
+                    + $"--initial-advertise-peer-urls={string.Join(',', advertised)} (\"{url}\" is not in the former)");
+            }
+        }
+
+        foreach (string url in given)
+        {
+            if (!advertised.Contains(url))
+            {
+                throw new MemberStartException(
+                    $"--initial-advertise-peer-urls has {string.Join(',', advertised)} but missing from "
+                    + $"--initial-cluster={options.Name}={string.Join(',', given)} (\"{url}\" is not in the former)");
+            }
+        }
+    }
+
+    private static InitialMembership Build(
+        List<string> names, Dictionary<string, List<string>> urlsByName, MemberOptions options)
+    {
+        var members = new ClusterMember[names.Count];
+        var ids = new ulong[names.Count];
+        ulong local = 0;
+        for (int i = 0; i < members.Length; i++)
+        {
+            List<string> urls = urlsByName[names[i]];
+            urls.Sort(StringComparer.Ordinal);
+            ids[i] = MemberIds.OfBootstrapMember(urls, options.InitialClusterToken);
+            members[i] = new ClusterMember { Id = ids[i], Name = names[i], PeerUrls = urls };
+            if (names[i] == options.Name)
+            {
+                local = ids[i];
+            }
+        }
+
+        Array.Sort(ids, members);
+        return new InitialMembership(members, local, MemberIds.OfCluster(ids));
+    }
+}

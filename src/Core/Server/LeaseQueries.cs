@@ -1,0 +1,64 @@
+// LeaseQueries: answers of LeaseTimeToLive and LeaseLeases from the lease table. Store thread.
+//
+// Remaining time: deadlines belong to the leader's lessor duty (lease issue); until it exists a lease has its
+// checkpointed or full time left, which is what a freshly elected leader gives it too.
+using System.Collections.Generic;
+using Cairn.Base;
+using Cairn.Core.Leases;
+using Cairn.Core.Mvcc;
+
+namespace Cairn.Core.Server;
+
+/// <summary>Response bodies of lease reads.</summary>
+internal static class LeaseQueries
+{
+    /// <summary>LeaseTimeToLiveResponse {1 header, 2 ID, 3 TTL, 4 grantedTTL, 5 repeated keys}; TTL -1 = unknown.</summary>
+    internal static void TimeToLive(
+        Lessor leases,
+        in StoreQuery query,
+        in HeaderFields header,
+        long revision,
+        LeaseKeySet keys,
+        ref NativeBuffer output)
+    {
+        ResponseScratch.WriteHeader(ref output, in header, revision);
+        bool found = leases.TryGet(query.LeaseId, out LeaseInfo info);
+        long left = !found ? -1 : info.RemainingTtl > 0 ? info.RemainingTtl : info.Ttl;
+        var writer = new ProtoWriter(output.GetSpan(48));
+        writer.WriteVarintFieldIfSet(2, (ulong)query.LeaseId);
+        writer.WriteVarintFieldIfSet(3, (ulong)left);
+        writer.WriteVarintFieldIfSet(4, found ? (ulong)info.Ttl : 0);
+        output.Advance(writer.Position);
+        if (!found || !query.Keys || !leases.TryCopyKeys(query.LeaseId, keys))
+        {
+            return;
+        }
+
+        for (int i = 0; i < keys.Count; i++)
+        {
+            var item = new ProtoWriter(output.GetSpan(ProtoSize.BytesField(5, keys[i].Length)));
+            item.WriteBytesField(5, keys[i]);
+            output.Advance(item.Position);
+        }
+
+        keys.Clear();
+    }
+
+    /// <summary>LeaseLeasesResponse {1 header, 2 repeated LeaseStatus {1 ID}}.</summary>
+    internal static void List(Lessor leases, in HeaderFields header, long revision, ref NativeBuffer output)
+    {
+        ResponseScratch.WriteHeader(ref output, in header, revision);
+        List<LeaseInfo> all = [];
+        leases.CopyTo(all);
+        all.Sort(static (a, b) => a.Ttl != b.Ttl ? a.Ttl.CompareTo(b.Ttl) : a.Id.CompareTo(b.Id));
+        foreach (LeaseInfo lease in all)
+        {
+            int inner = ProtoSize.VarintFieldIfSet(1, (ulong)lease.Id);
+            var writer = new ProtoWriter(output.GetSpan(inner + 8));
+            writer.WriteTag(2, WireType.Bytes);
+            writer.WriteVarint((ulong)inner);
+            writer.WriteVarintFieldIfSet(1, (ulong)lease.Id);
+            output.Advance(writer.Position);
+        }
+    }
+}

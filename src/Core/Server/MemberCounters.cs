@@ -1,0 +1,142 @@
+// MemberCounters: the few numbers that threads of one member show each other.
+//
+// Each field has one writer, named beside it; everybody reads. On one cache line per writer, so that a reader of
+// the applied index does not slow the raft thread down.
+using System.Runtime.InteropServices;
+using System.Threading;
+
+namespace Cairn.Core.Server;
+
+/// <summary>Progress and leadership as plain volatile numbers.</summary>
+internal sealed class MemberCounters
+{
+    private RaftLine _raft;
+    private StoreLine _store;
+    private SlowLine _slow;
+
+    // ---- written by raft ----
+
+    internal ulong CommittedIndex
+    {
+        get => Volatile.Read(ref _raft.Committed);
+        set => Volatile.Write(ref _raft.Committed, value);
+    }
+
+    internal ulong Term
+    {
+        get => Volatile.Read(ref _raft.Term);
+        set => Volatile.Write(ref _raft.Term, value);
+    }
+
+    internal ulong Leader
+    {
+        get => Volatile.Read(ref _raft.Leader);
+        set => Volatile.Write(ref _raft.Leader, value);
+    }
+
+    internal long LeaderChanges
+    {
+        get => Volatile.Read(ref _raft.LeaderChanges);
+        set => Volatile.Write(ref _raft.LeaderChanges, value);
+    }
+
+    /// <summary>
+    /// This member is the only voter, leads, and has committed in its own term: whatever was acknowledged is in the
+    /// published view, so a linearizable read needs no round.
+    /// </summary>
+    internal bool ReadsAreLocal
+    {
+        get => Volatile.Read(ref _raft.ReadsAreLocal);
+        set => Volatile.Write(ref _raft.ReadsAreLocal, value);
+    }
+
+    /// <summary>The raft thread has ended its part of the stop sequence: nothing more will be committed.</summary>
+    internal bool RaftStopped
+    {
+        get => Volatile.Read(ref _raft.Stopped);
+        set => Volatile.Write(ref _raft.Stopped, value);
+    }
+
+    // ---- written by store ----
+
+    /// <summary>Applied and visible in the published view.</summary>
+    internal ulong AppliedIndex
+    {
+        get => Volatile.Read(ref _store.Applied);
+        set => Volatile.Write(ref _store.Applied, value);
+    }
+
+    internal ulong AppliedTerm
+    {
+        get => Volatile.Read(ref _store.AppliedTerm);
+        set => Volatile.Write(ref _store.AppliedTerm, value);
+    }
+
+    internal long Revision
+    {
+        get => Volatile.Read(ref _store.Revision);
+        set => Volatile.Write(ref _store.Revision, value);
+    }
+
+    internal long CompactRevision
+    {
+        get => Volatile.Read(ref _store.CompactRevision);
+        set => Volatile.Write(ref _store.CompactRevision, value);
+    }
+
+    internal long SlowApplies
+    {
+        get => Volatile.Read(ref _store.SlowApplies);
+        set => Volatile.Write(ref _store.SlowApplies, value);
+    }
+
+    internal bool StoreStopped
+    {
+        get => Volatile.Read(ref _store.Stopped);
+        set => Volatile.Write(ref _store.Stopped, value);
+    }
+
+    // ---- written by the snapshot actor ----
+
+    internal ulong SnapshotIndex
+    {
+        get => Volatile.Read(ref _slow.Snapshot);
+        set => Volatile.Write(ref _slow.Snapshot, value);
+    }
+
+    // ---- written by many, interlocked ----
+
+    internal ref long ProposalsFailed => ref _slow.ProposalsFailed;
+
+    internal ref long ProposalsPending => ref _slow.ProposalsPending;
+
+    [StructLayout(LayoutKind.Sequential, Size = 128)]
+    private struct RaftLine
+    {
+        public ulong Committed;
+        public ulong Term;
+        public ulong Leader;
+        public long LeaderChanges;
+        public bool ReadsAreLocal;
+        public bool Stopped;
+    }
+
+    [StructLayout(LayoutKind.Sequential, Size = 128)]
+    private struct StoreLine
+    {
+        public ulong Applied;
+        public ulong AppliedTerm;
+        public long Revision;
+        public long CompactRevision;
+        public long SlowApplies;
+        public bool Stopped;
+    }
+
+    [StructLayout(LayoutKind.Sequential, Size = 128)]
+    private struct SlowLine
+    {
+        public ulong Snapshot;
+        public long ProposalsFailed;
+        public long ProposalsPending;
+    }
+}
