@@ -193,8 +193,21 @@ internal sealed unsafe class PosixFile : IFile
     public void Populate(long offset, long length)
     {
         long first = offset & ~4095L;
-        // EINVAL on kernels before 5.14: then the first touch faults, which is slower but right.
-        _ = Libc.Madvise(_map + first, (nint)(offset + length - first), Libc.AdvisePopulateRead);
+        while (Libc.Madvise(_map + first, (nint)(offset + length - first), Libc.AdvisePopulateRead) != 0)
+        {
+            // EINVAL on kernels before 5.14: then the first touch faults, which is slower but right. Anything else
+            // (a sector that cannot be read) would be a SIGBUS at the first touch: an error here can be answered.
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno is Libc.Invalid or Libc.Again)
+            {
+                return;
+            }
+
+            if (errno != Libc.Interrupted)
+            {
+                throw Posix.Failure("madvise(populate)", Path, errno);
+            }
+        }
     }
 
     public void Submit(FileOperation operation)

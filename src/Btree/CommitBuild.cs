@@ -2,7 +2,9 @@
 // full, choose pages, bottom up. No bytes are moved here; an image is built when it is written.
 //
 // Rules of shape (any valid tree would do; these give pages like bbolt's)
-//   merge   a node that had deletions and is under a quarter page or below its minimum of entries
+//   merge   a node that had deletions and is under a quarter page or below its minimum of entries; a leaf under half
+//           a page also when it and a neighbour fit three quarters of a page (bbolt does not: after a compaction
+//           that leaves every leaf at a third, its file keeps three times the pages)
 //   cut     a node that does not fit its page, at fill percent; a leaf entry of four pages or more stands alone, so
 //           that its neighbours can change without rewriting it
 //   inline  a bucket of one leaf, without nested buckets, at most a quarter page: kept in its parent's entry
@@ -157,12 +159,19 @@ internal sealed unsafe class CommitBuild : IDisposable
         while (node.IsUnbalanced && !node.IsDead)
         {
             node.IsUnbalanced = false;
+            Node? parent = node.Parent;
             if (node.Bytes + PageFormat.HeaderBytes > _tree.PageSize / 4 && node.Count > (node.IsLeaf ? 1 : 2))
             {
-                return;
+                if (parent is null || !TryMergeIfSmall(node, parent))
+                {
+                    return;
+                }
+
+                parent.IsUnbalanced = true;
+                node = parent;
+                continue;
             }
 
-            Node? parent = node.Parent;
             if (parent is null)
             {
                 if (!PullUpOnlyChild(node))
@@ -181,7 +190,7 @@ internal sealed unsafe class CommitBuild : IDisposable
                 _writer.GiveUp(node);
                 node.IsDead = true;
             }
-            else if (parent.Count > 1 && !TryMerge(node, parent, index))
+            else if (parent.Count > 1 && !TryMerge(node, parent, index, intoLeft: index > 0))
             {
                 return;
             }
@@ -216,9 +225,46 @@ internal sealed unsafe class CommitBuild : IDisposable
         return true;
     }
 
-    private bool TryMerge(Node node, Node parent, int index)
+    private bool TryMergeIfSmall(Node node, Node parent)
     {
-        bool intoLeft = index > 0;
+        long budget = (_tree.PageSize * 3L / 4) - node.Bytes - PageFormat.HeaderBytes;
+        if (!node.IsLeaf || node.Bytes + PageFormat.HeaderBytes > _tree.PageSize / 2)
+        {
+            return false;
+        }
+
+        int index = parent.IndexOfChild(node.Id);
+        if (index > 0 && EntryBytes(parent, index - 1) <= budget)
+        {
+            return TryMerge(node, parent, index, intoLeft: true);
+        }
+
+        return index + 1 < parent.Count && EntryBytes(parent, index + 1) <= budget && TryMerge(node, parent, index, intoLeft: false);
+    }
+
+    /// <summary>What a child's entries need, without loading it as a node; never too small.</summary>
+    private long EntryBytes(Node parent, int index)
+    {
+        ref NodeEntry entry = ref parent[index];
+        if (entry.Child != 0)
+        {
+            return _writer.NodeAt(entry.Child).Bytes;
+        }
+
+        byte* page = _tree.Map.Page(entry.ChildPage, _writer.Base.HighWater);
+        int count = PageFormat.Count(page);
+        if (!PageFormat.IsLeaf(page) || PageFormat.Overflow(page) != 0 || count == 0)
+        {
+            return long.MaxValue / 2;
+        }
+
+        // Elements are packed in order, so the last one ends where the data ends.
+        byte* value = PageFormat.LeafValue(page, count - 1, out int length);
+        return value + length - page - PageFormat.HeaderBytes;
+    }
+
+    private bool TryMerge(Node node, Node parent, int index, bool intoLeft)
+    {
         int siblingIndex = intoLeft ? index - 1 : index + 1;
         if (parent[siblingIndex].Child == 0)
         {

@@ -38,7 +38,8 @@ public sealed unsafe class TreeBucket
         Sequence = sequence;
     }
 
-    /// <summary>How full split pages are made, 0.1 to 1.0; 0.5 unless set. 0.9 suits ascending keys.</summary>
+    /// <summary>How full split pages are made, 0.1 to 1.0; 0.5 unless set. 0.9 suits ascending keys,
+    /// and deletes of such: what a deletion merges is cut again at this. Counts for this transaction.</summary>
     public double FillPercent
     {
         get => _fillPercent;
