@@ -46,16 +46,12 @@ internal sealed unsafe class FreePages : IDisposable
 
         Count += pages;
 
-        // The run may have grown downwards into free neighbours: every class it now serves may start there.
-        ulong start = first;
-        while (start > 2 && IsFree(start - 1))
-        {
-            start--;
-        }
-
+        // The run may have grown downwards into free neighbours. They were too few for class c, else its hint were
+        // low already: so the run that now serves class c starts less than 2^c below.
         for (int i = 0; i < Classes; i++)
         {
-            _hints[i] = Math.Min(_hints[i], start);
+            ulong reach = 1UL << i;
+            _hints[i] = Math.Min(_hints[i], first > reach + 2 ? first - reach : 2);
         }
     }
 

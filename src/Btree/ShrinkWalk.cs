@@ -70,7 +70,8 @@ internal unsafe ref struct ShrinkWalk
 
         _position.Bucket = [];
         _position.Key = [];
-        return _position.MovedInThisRound || _tree.Pending.Count > slack || _tree.IsTrimPending;
+        bool markWillSink = _tree.Free.IsFree(highWater - 1);
+        return _position.MovedInThisRound || markWillSink || _tree.Pending.Count > slack || _tree.IsTrimPending;
     }
 
     private void WalkTop()

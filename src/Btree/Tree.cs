@@ -285,9 +285,15 @@ public sealed class Tree : IDisposable
 
         for (ulong page = 2; page < meta.HighWater; page++)
         {
-            if (!walk.IsReached(page))
+            ulong first = page;
+            while (page < meta.HighWater && !walk.IsReached(page))
             {
-                Free.Add(page, 1);
+                page++;
+            }
+
+            if (page > first)
+            {
+                Free.Add(first, checked((uint)(page - first)));
             }
         }
 

@@ -97,6 +97,7 @@ public sealed class AppendBench
         _output.WriteLine($"shrink: {before >> 10} to {test.Tree.HighWaterBytes >> 10} KiB, file {test.Tree.FileBytes >> 10} KiB, {steps} commits, {Stopwatch.GetElapsedTime(begin).TotalMilliseconds:F0} ms; in use {test.Tree.InUseBytes >> 10} KiB");
         Assert.False(more);
         Assert.True(test.Tree.HighWaterBytes <= test.Tree.InUseBytes * 12 / 10, "the mark came down to what is in use");
+        Assert.True(test.Tree.FileBytes <= test.Tree.HighWaterBytes * 2, "the file was cut");
         test.ExpectSound();
     }
 }
