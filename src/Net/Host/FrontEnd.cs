@@ -2,11 +2,10 @@
 //
 // Why        The pipeline around Kestrel costs start-up time, allocations per request and half of the executable;
 //            a server is IHttpApplication plus endpoints.
-// Failure    A port that cannot be bound throws from StartAsync, before anything is served.
 using System;
-using System.Net;
 using System.Threading;
 using System.Threading.Tasks;
+using Cairn.Net.Http;
 using Cairn.Net.Rpc;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
@@ -24,7 +23,13 @@ internal sealed class FrontEnd : IAsyncDisposable
     private readonly KestrelServerOptions _options;
     private readonly FrontEndApplication _application;
 
-    public FrontEnd(FrontEndLimits limits, RpcServerState? rpc, HttpHandler? pages, ILoggerFactory loggers)
+    /// <param name="limits">What clients may do.</param>
+    /// <param name="rpc">gRPC, or null for pages alone.</param>
+    /// <param name="pages">Pages, or null for gRPC alone.</param>
+    /// <param name="sockets">Has every address given to <see cref="Listen"/> bound.</param>
+    /// <param name="loggers">For Kestrel's own lines.</param>
+    public FrontEnd(
+        FrontEndLimits limits, RpcServerState? rpc, HttpHandler? pages, BoundSockets sockets, ILoggerFactory loggers)
     {
         _application = new FrontEndApplication(rpc, pages);
         _options = new KestrelServerOptions
@@ -35,31 +40,17 @@ internal sealed class FrontEnd : IAsyncDisposable
             ApplicationServices = NoServices.Instance,
         };
         limits.ApplyTo(_options.Limits);
-        var sockets = new SocketTransportOptions { NoDelay = true, Backlog = 4096 };
+        var transport = new SocketTransportOptions { NoDelay = true, CreateBoundListenSocket = sockets.Take };
         _server = new KestrelServer(
             Options.Create(_options),
-            new SocketTransportFactory(Options.Create(sockets), loggers),
+            new SocketTransportFactory(Options.Create(transport), loggers),
             loggers);
     }
 
     /// <summary>Adds an address; before <see cref="StartAsync"/>.</summary>
-    public void Listen(ListenUrl url)
-    {
-        if (url.IsUnix)
-        {
-            _options.ListenUnixSocket(url.Host, Configure);
-        }
-        else if (url.Host == "localhost")
-        {
-            _options.ListenLocalhost(url.Port, Configure);
-        }
-        else
-        {
-            _options.Listen(IPAddress.Parse(url.Host), url.Port, Configure);
-        }
-    }
+    public void Listen(ListenUrl url) => _options.Listen(BoundSockets.EndPointOf(url), Configure);
 
-    /// <summary>Binds every address and starts answering.</summary>
+    /// <summary>Starts answering on every address.</summary>
     public Task StartAsync(CancellationToken cancelled) => _server.StartAsync(_application, cancelled);
 
     /// <summary>Stops accepting, asks HTTP/2 clients to go, and waits for running calls until cancelled.</summary>

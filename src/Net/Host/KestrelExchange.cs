@@ -22,9 +22,6 @@ internal sealed class KestrelExchange(IFeatureCollection features)
     public KestrelCall Rpc(RpcServerState server) => _rpc ??= new KestrelCall(server, Features);
 }
 
-/// <summary>Serves a page; must reply.</summary>
-internal delegate ValueTask HttpHandler(HttpCall call);
-
 /// <summary>Routes by protocol version.</summary>
 internal sealed class FrontEndApplication(RpcServerState? rpc, HttpHandler? pages) : IHttpApplication<KestrelExchange>
 {
@@ -58,7 +55,8 @@ internal sealed class FrontEndApplication(RpcServerState? rpc, HttpHandler? page
             query < 0 ? target : target[..query],
             query < 0 ? "" : target[(query + 1)..],
             request.Headers.Host.ToString(),
-            request.Headers.AcceptEncoding.ToString());
+            request.Headers.AcceptEncoding.ToString(),
+            request.Headers.Origin.ToString());
         await pages!(call);
 
         IHttpResponseFeature response = features.GetRequiredFeature<IHttpResponseFeature>();
@@ -69,7 +67,7 @@ internal sealed class FrontEndApplication(RpcServerState? rpc, HttpHandler? page
         }
 
         response.Headers.ContentLength = call.Body.Length;
-        if (call.Body.Length != 0)
+        if (call.Body.Length != 0 && call.Method != "HEAD")
         {
             PipeWriter body = features.GetRequiredFeature<IHttpResponseBodyFeature>().Writer;
             await body.WriteAsync(call.Body);

@@ -9,13 +9,14 @@ public sealed class HttpCall
 {
     private readonly List<KeyValuePair<string, string>> _headers = [];
 
-    public HttpCall(string method, string path, string query, string host, string acceptEncoding)
+    public HttpCall(string method, string path, string query, string host, string acceptEncoding, string origin)
     {
         Method = method;
         Path = path;
         Query = query;
         Host = host;
         AcceptEncoding = acceptEncoding;
+        Origin = origin;
     }
 
     public string Method { get; }
@@ -30,6 +31,9 @@ public sealed class HttpCall
     public string Host { get; }
 
     public string AcceptEncoding { get; }
+
+    /// <summary>The Origin header, empty when absent.</summary>
+    public string Origin { get; }
 
     /// <summary>The answer's status.</summary>
     public int Status { get; private set; } = 200;

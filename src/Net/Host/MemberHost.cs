@@ -1,0 +1,191 @@
+// MemberHost: one member with its threads and its listeners: the embedding API. Many may live in one process.
+//
+// Order      bind -> open the data directory -> threads -> ready -> serve. Stop is the reverse: stop accepting and
+//            drain, then the member's own stop sequence, then its threads, then its files.
+using System;
+using System.Collections.Generic;
+using System.Threading;
+using System.Threading.Tasks;
+using Cairn.Base;
+using Cairn.Core.Server;
+using Cairn.Net.Http;
+using Cairn.Net.Rpc;
+using Cairn.Net.Services;
+using Microsoft.Extensions.Logging;
+
+namespace Cairn.Net.Host;
+
+/// <summary>Hosts one member.</summary>
+public sealed class MemberHost : IAsyncDisposable
+{
+    private readonly HostOptions _options;
+    private readonly ILoggerFactory _loggers;
+    private readonly ILogger _log;
+    private readonly IFatal _fatal;
+    private readonly BoundSockets _sockets;
+    private readonly List<ActorThread> _threads = [];
+    private readonly List<FrontEnd> _fronts = [];
+    private ServerMetrics? _metrics;
+    private int _stopping;
+
+    private MemberHost(HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets, Member member)
+    {
+        _options = options;
+        _loggers = loggers;
+        _log = loggers.CreateLogger("cairn");
+        _fatal = fatal;
+        _sockets = sockets;
+        Member = member;
+    }
+
+    /// <summary>The hosted member.</summary>
+    public Member Member { get; }
+
+    /// <summary>Completes when the member has stopped, by itself or by <see cref="StopAsync"/>.</summary>
+    public Task Ended => Member.Stopped;
+
+    /// <summary>Binds every address and opens the data directory. Nothing runs yet.</summary>
+    /// <exception cref="ListenException">An address cannot be bound.</exception>
+    /// <exception cref="MemberStartException">The directory or the options do not allow a start.</exception>
+    public static MemberHost Open(HostOptions options, ILoggerFactory loggers, IFatal fatal)
+    {
+        var sockets = new BoundSockets();
+        try
+        {
+            // Peers first, as etcd does: the first busy port decides the message.
+            foreach (IReadOnlyList<ListenUrl> urls in new[]
+            {
+                options.ListenPeerUrls, options.ListenClientUrls, options.ListenClientHttpUrls, options.ListenMetricsUrls,
+            })
+            {
+                foreach (ListenUrl url in urls)
+                {
+                    sockets.Bind(url);
+                }
+            }
+
+            var environment = new MemberEnvironment
+            {
+                FileSystem = PosixFileSystem.Instance,
+                Clock = SystemClock.Instance,
+                Random = new SystemRandom(),
+                Fatal = fatal,
+                Pool = new NativePool(),
+                Log = loggers.CreateLogger("server"),
+            };
+            return new MemberHost(options, loggers, fatal, sockets, Member.Open(options.Member, environment));
+        }
+        catch
+        {
+            sockets.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts the threads, waits until the member is ready, and serves.</summary>
+    public async Task StartAsync()
+    {
+        foreach (MemberActor actor in Member.Actors)
+        {
+            var thread = new ActorThread(actor.Actor, SystemClock.Instance, _fatal, _options.BusyPoll);
+            actor.Attach(thread);
+            _threads.Add(thread);
+        }
+
+        foreach (ActorThread thread in _threads)
+        {
+            thread.Start();
+        }
+
+        await Member.Ready;
+        await ServeAsync();
+    }
+
+    /// <summary>Stops serving, then the member. Idempotent; the first call decides.</summary>
+    public async Task StopAsync()
+    {
+        if (Interlocked.Exchange(ref _stopping, 1) != 0)
+        {
+            await Member.Stopped;
+            return;
+        }
+
+        // Running calls get as long as a request may take; then their connections are cut.
+        using (var patience = new CancellationTokenSource(TimeSpan.FromMilliseconds(_options.Member.RequestTimeoutNs / 1_000_000)))
+        {
+            foreach (FrontEnd front in _fronts)
+            {
+                await front.StopAsync(patience.Token);
+            }
+        }
+
+        if (_threads.Count != 0)
+        {
+            Member.BeginStop();
+            await Member.Stopped;
+        }
+
+        foreach (ActorThread thread in _threads)
+        {
+            thread.Stop();
+        }
+
+        foreach (FrontEnd front in _fronts)
+        {
+            await front.DisposeAsync();
+        }
+
+        _metrics?.Dispose();
+        _sockets.Dispose();
+        Member.Dispose();
+    }
+
+    public async ValueTask DisposeAsync() => await StopAsync();
+
+    private async Task ServeAsync()
+    {
+        var port = new MemberPort(Member, SystemClock.Instance);
+        var slow = new SlowWorker();
+        var slowThread = new ActorThread(slow, SystemClock.Instance, _fatal);
+        slow.Attach(slowThread);
+        _threads.Add(slowThread);
+        slowThread.Start();
+        RpcServerState rpc = new()
+        {
+            Table = ServiceTable.Build(port, slow),
+            Clock = SystemClock.Instance,
+            Logger = _loggers.CreateLogger("rpc"),
+            MaxMessageSize = _options.Limits.MaxMessageBytes,
+        };
+        _metrics = new ServerMetrics(port, _options, rpc);
+        var pages = new HttpPages(port, _options, _metrics);
+        bool split = _options.ListenClientHttpUrls.Count != 0;
+        await AddAsync(_options.ListenPeerUrls, null, pages.ServePeerAsync);
+        await AddAsync(_options.ListenMetricsUrls, null, pages.ServeMetricsAsync);
+        await AddAsync(_options.ListenClientHttpUrls, null, pages.ServeClientAsync);
+        await AddAsync(_options.ListenClientUrls, rpc, split ? null : pages.ServeClientAsync);
+        foreach (ListenUrl url in _options.ListenClientUrls)
+        {
+            HostLog.Serving(_log, url.Text);
+        }
+
+        HostLog.Ready(_log);
+    }
+
+    private async Task AddAsync(IReadOnlyList<ListenUrl> urls, RpcServerState? rpc, HttpHandler? pages)
+    {
+        if (urls.Count == 0)
+        {
+            return;
+        }
+
+        var front = new FrontEnd(_options.Limits, rpc, pages, _sockets, _loggers);
+        foreach (ListenUrl url in urls)
+        {
+            front.Listen(url);
+        }
+
+        _fronts.Add(front);
+        await front.StartAsync(CancellationToken.None);
+    }
+}

@@ -1,0 +1,111 @@
+// LeaseService: the unary calls of etcdserverpb.Lease. Keep-alive belongs to a later part. Any I/O thread.
+using System.Threading.Tasks;
+using Cairn.Base;
+using Cairn.Core.Protocol;
+using Cairn.Core.Server;
+using Cairn.Net.Rpc;
+
+namespace Cairn.Net.Services;
+
+/// <summary>Grant, revoke, time to live, list.</summary>
+internal sealed class LeaseService(MemberPort port)
+{
+    public ValueTask GrantAsync(RpcCall call)
+    {
+        if (!LeaseGrantRequest.TryParse(call.Request, out LeaseGrantRequest grant))
+        {
+            return Refuse(call, ErrorCode.MalformedRequest);
+        }
+
+        ErrorCode refusal = port.Admit(call);
+        if (refusal != ErrorCode.None)
+        {
+            return Refuse(call, refusal);
+        }
+
+        RequestSlot slot = port.Rent(call);
+        while (grant.Id == 0)
+        {
+            // The request id, made positive, is unique in the cluster.
+            grant.Id = (long)(slot.Id & long.MaxValue);
+        }
+
+        var writer = new ProtoWriter(slot.BeginRequest((int)RequestKind.LeaseGrant, grant.Size));
+        grant.Write(ref writer);
+        return port.ProposeAsync(call, slot);
+    }
+
+    public ValueTask RevokeAsync(RpcCall call)
+    {
+        if (!LeaseIdRequest.TryParse(call.Request, out LeaseIdRequest revoke))
+        {
+            return Refuse(call, ErrorCode.MalformedRequest);
+        }
+
+        ErrorCode refusal = port.Admit(call);
+        if (refusal != ErrorCode.None)
+        {
+            return Refuse(call, refusal);
+        }
+
+        RequestSlot slot = port.Rent(call);
+        slot.Lane = ProposalLane.Control;
+        var writer = new ProtoWriter(slot.BeginRequest((int)RequestKind.LeaseRevoke, revoke.Size));
+        revoke.Write(ref writer);
+        return port.ProposeAsync(call, slot);
+    }
+
+    public ValueTask TimeToLiveAsync(RpcCall call)
+        => LeaseTimeToLiveRequest.TryParse(call.Request, out LeaseTimeToLiveRequest request)
+            ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseTimeToLive, request.Id, request.Keys), barrier: true)
+            : Refuse(call, ErrorCode.MalformedRequest);
+
+    public ValueTask LeasesAsync(RpcCall call)
+        => MemberPort.IsMessage(call.Request)
+            ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseLeases), barrier: false)
+            : Refuse(call, ErrorCode.MalformedRequest);
+
+    private static ValueTask Refuse(RpcCall call, ErrorCode refusal)
+    {
+        call.Fail(refusal);
+        return ValueTask.CompletedTask;
+    }
+
+    private async ValueTask QueryAsync(RpcCall call, StoreQuery query, bool barrier)
+    {
+        call.ReleaseRequest();
+        ErrorCode outcome = port.Admit(call);
+        if (outcome != ErrorCode.None)
+        {
+            call.Fail(outcome);
+            return;
+        }
+
+        RequestSlot slot = port.Rent(call);
+        try
+        {
+            if (barrier)
+            {
+                outcome = await port.Member.ReadIndexAsync(slot, port.Deadline(call));
+            }
+
+            if (outcome == ErrorCode.None)
+            {
+                outcome = await port.Member.QueryAsync(slot, query, port.Deadline(call));
+            }
+
+            if (outcome == ErrorCode.None)
+            {
+                await port.AnswerAsync(call, slot);
+            }
+            else
+            {
+                call.Fail(port.Explain(call, outcome));
+            }
+        }
+        finally
+        {
+            port.Member.Return(slot);
+        }
+    }
+}

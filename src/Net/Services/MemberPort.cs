@@ -1,0 +1,142 @@
+// MemberPort: what every service needs of the member: admission, deadlines, headers, and answers from slots.
+//
+// Thread  any I/O thread; immutable.
+using System;
+using System.Runtime.CompilerServices;
+using System.Threading.Tasks;
+using Cairn.Base;
+using Cairn.Core.Mvcc;
+using Cairn.Core.Protocol;
+using Cairn.Core.Server;
+using Cairn.Net.Rpc;
+
+namespace Cairn.Net.Services;
+
+/// <summary>The services' side of one member.</summary>
+internal sealed class MemberPort(Member member, IClock clock)
+{
+    /// <summary>Answers above this are sent in parts, so that the connection's buffer stays small; bytes.</summary>
+    private const int PartBytes = 128 * 1024;
+
+    public Member Member { get; } = member;
+
+    public MvccStore Store { get; } = member.Store;
+
+    public IClock Clock { get; } = clock;
+
+    public int MaxTxnOps { get; } = member.Options.MaxTxnOps;
+
+    /// <summary>
+    /// What is refused before the request is looked at, in etcd's order: learners, then hasleader, then a client
+    /// version that is no text. Costs a few header look-ups.
+    /// </summary>
+    public ErrorCode Admit(RpcCall call, bool learnerMayServe = false)
+    {
+        if (!learnerMayServe && Member.Status.IsLearner)
+        {
+            return ErrorCode.NotSupportedForLearner;
+        }
+
+        if (call.RequiresLeader && Member.Status.Leader == 0)
+        {
+            return ErrorCode.NoLeader;
+        }
+
+        return ErrorCode.None;
+    }
+
+    /// <summary>The deadline to hand to the member: the client's when it is earlier than the server's own limit.</summary>
+    public long Deadline(RpcCall call)
+        => Math.Min(call.DeadlineNs, call.ReceivedNs + Member.Options.RequestTimeoutNs);
+
+    /// <summary>Fields of a response header that the store adds its revision to.</summary>
+    public HeaderFields Header() => new(Member.ClusterId, Member.Id, Member.Status.AppliedTerm);
+
+    /// <summary>A complete header with a given revision.</summary>
+    public ResponseHeader Header(long revision) => new()
+    {
+        ClusterId = Member.ClusterId,
+        MemberId = Member.Id,
+        Revision = revision,
+        RaftTerm = Member.Status.AppliedTerm,
+    };
+
+    /// <summary>True if the bytes are a message at all: the check of requests that have no fields.</summary>
+    public static bool IsMessage(ReadOnlySpan<byte> request)
+    {
+        var reader = new MessageReader(request);
+        while (reader.NextField())
+        {
+            reader.Skip();
+        }
+
+        return !reader.Failed;
+    }
+
+    /// <summary>Rents a slot for a call.</summary>
+    public RequestSlot Rent(RpcCall call)
+    {
+        RequestSlot slot = Member.Rent();
+        slot.ReceivedNs = call.ReceivedNs;
+        return slot;
+    }
+
+    /// <summary>Proposes what is in the slot, answers with what comes back, and gives the slot back.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    public async ValueTask ProposeAsync(RpcCall call, RequestSlot slot)
+    {
+        call.ReleaseRequest();
+        try
+        {
+            ErrorCode outcome = await Member.ProposeAsync(slot, Deadline(call));
+            if (outcome == ErrorCode.None)
+            {
+                await AnswerAsync(call, slot);
+            }
+            else
+            {
+                call.Fail(Explain(call, outcome));
+            }
+        }
+        finally
+        {
+            Member.Return(slot);
+        }
+    }
+
+    /// <summary>
+    /// The same for a client whose own deadline passed: gRPC says so itself, the server's limits have other words.
+    /// </summary>
+    public ErrorCode Explain(RpcCall call, ErrorCode outcome)
+        => outcome == ErrorCode.Timeout && call.DeadlineNs <= Clock.NowNs ? ErrorCode.ContextDeadlineExceeded : outcome;
+
+    /// <summary>Sends the slot's response body as the answer message.</summary>
+    public ValueTask AnswerAsync(RpcCall call, RequestSlot slot)
+    {
+        if (slot.Response.Length <= PartBytes)
+        {
+            call.Write(slot.Response.WrittenSpan);
+            slot.SentNs = Clock.NowNs;
+            return ValueTask.CompletedTask;
+        }
+
+        return AnswerInPartsAsync(call, slot);
+    }
+
+    private async ValueTask AnswerInPartsAsync(RpcCall call, RequestSlot slot)
+    {
+        int total = slot.Response.Length;
+        call.BeginMessage(total);
+        for (int offset = 0; offset < total; offset += PartBytes)
+        {
+            call.Append(slot.Response.WrittenSpan.Slice(offset, Math.Min(PartBytes, total - offset)));
+            if (!await call.FlushAsync())
+            {
+                call.Fail(RpcCode.Canceled, "context canceled");
+                return;
+            }
+        }
+
+        slot.SentNs = Clock.NowNs;
+    }
+}

@@ -1,0 +1,92 @@
+// ServiceTable: every method of etcd's API in one place: what is served, and the places of what is not served yet
+// (null handler, answered UNIMPLEMENTED). api.md section 2 is the source of the names.
+using System.Collections.Generic;
+using Cairn.Net.Rpc;
+
+namespace Cairn.Net.Services;
+
+/// <summary>Builds the table of one member.</summary>
+internal static class ServiceTable
+{
+    public static RpcTable Build(MemberPort port, SlowWorker slow)
+    {
+        var kv = new KvService(port);
+        var stream = new RangeStreamService(port);
+        var lease = new LeaseService(port);
+        var maintenance = new MaintenanceService(port, slow);
+        var snapshot = new SnapshotService(port, slow);
+        var cluster = new ClusterService(port);
+        var health = new HealthService(port);
+        var methods = new List<RpcMethod>();
+
+        void Unary(string service, string name, RpcHandler? handler = null)
+            => methods.Add(new RpcMethod(service, name, RpcKind.Unary, handler));
+        void ServerStream(string service, string name, RpcHandler? handler = null)
+            => methods.Add(new RpcMethod(service, name, RpcKind.ServerStream, handler));
+        void Bidi(string service, string name, RpcHandler? handler = null)
+            => methods.Add(new RpcMethod(service, name, RpcKind.BidiStream, handler));
+
+        const string Kv = "etcdserverpb.KV";
+        Unary(Kv, "Range", kv.RangeAsync);
+        Unary(Kv, "Put", kv.PutAsync);
+        Unary(Kv, "DeleteRange", kv.DeleteRangeAsync);
+        Unary(Kv, "Txn", kv.TxnAsync);
+        Unary(Kv, "Compact", kv.CompactAsync);
+        ServerStream(Kv, "RangeStream", stream.RangeStreamAsync);
+
+        Bidi("etcdserverpb.Watch", "Watch");
+
+        const string Lease = "etcdserverpb.Lease";
+        Unary(Lease, "LeaseGrant", lease.GrantAsync);
+        Unary(Lease, "LeaseRevoke", lease.RevokeAsync);
+        Bidi(Lease, "LeaseKeepAlive");
+        Unary(Lease, "LeaseTimeToLive", lease.TimeToLiveAsync);
+        Unary(Lease, "LeaseLeases", lease.LeasesAsync);
+
+        const string Cluster = "etcdserverpb.Cluster";
+        Unary(Cluster, "MemberAdd");
+        Unary(Cluster, "MemberRemove");
+        Unary(Cluster, "MemberUpdate");
+        Unary(Cluster, "MemberList", cluster.MemberListAsync);
+        Unary(Cluster, "MemberPromote");
+
+        const string Maintenance = "etcdserverpb.Maintenance";
+        Unary(Maintenance, "Alarm", maintenance.AlarmAsync);
+        Unary(Maintenance, "Status", maintenance.StatusAsync);
+        Unary(Maintenance, "Defragment", maintenance.DefragmentAsync);
+        Unary(Maintenance, "Hash", maintenance.HashAsync);
+        ServerStream(Maintenance, "Snapshot", snapshot.SnapshotAsync);
+        Unary(Maintenance, "MoveLeader");
+        Unary(Maintenance, "HashKV", maintenance.HashKvAsync);
+        Unary(Maintenance, "Downgrade");
+
+        const string Auth = "etcdserverpb.Auth";
+        string[] auth =
+        [
+            "AuthEnable", "AuthDisable", "Authenticate", "UserAdd", "UserGet", "UserList", "UserDelete",
+            "UserChangePassword", "UserGrantRole", "UserRevokeRole", "RoleAdd", "RoleGet", "RoleList", "RoleDelete",
+            "RoleGrantPermission", "RoleRevokePermission", "AuthStatus",
+        ];
+        foreach (string name in auth)
+        {
+            Unary(Auth, name);
+        }
+
+        const string Election = "v3electionpb.Election";
+        Unary(Election, "Campaign");
+        Unary(Election, "Proclaim");
+        Unary(Election, "Leader");
+        ServerStream(Election, "Observe");
+        Unary(Election, "Resign");
+
+        const string Lock = "v3lockpb.Lock";
+        Unary(Lock, "Lock");
+        Unary(Lock, "Unlock");
+
+        const string Health = "grpc.health.v1.Health";
+        Unary(Health, "Check", health.CheckAsync);
+        ServerStream(Health, "Watch", HealthService.WatchAsync);
+        Unary(Health, "List", health.ListAsync);
+        return new RpcTable(methods);
+    }
+}
