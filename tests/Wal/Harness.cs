@@ -98,6 +98,20 @@ internal sealed unsafe class Writer : IDisposable
         Xunit.Assert.Equal(sequence, Actor.DurableSequence);
     }
 
+    /// <summary>One entry of a given type.</summary>
+    public void AppendTyped(byte type, ulong term, ulong index, byte[] payload, WalHardState state)
+    {
+        WalEntry* entry = (WalEntry*)Allocate(sizeof(WalEntry));
+        byte* data = (byte*)Allocate(payload.Length);
+        payload.CopyTo(new Span<byte>(data, payload.Length));
+        *entry = new WalEntry { Type = type, Term = term, Index = index, Data = data, Length = payload.Length };
+        WalUnit unit = new() { Sequence = ++Sequence, Entries = entry, EntryCount = 1, HasHardState = true };
+        (unit.Term, unit.Vote, unit.Commit) = (state.Term, state.Vote, state.Commit);
+        Xunit.Assert.True(Actor.TryEnqueue(unit));
+        Settle();
+        Xunit.Assert.Equal(Sequence, Actor.DurableSequence);
+    }
+
     public void Settle()
     {
         while (Actor.Poll(Clock.NowNs))
