@@ -270,7 +270,11 @@ public sealed unsafe class WalActor : IActor, IDisposable
             if (unit.HasSnapshot)
             {
                 _encoder.AppendSnapshot(unit.SnapshotIndex, unit.SnapshotTerm, unit.SnapshotConfState, unit.SnapshotConfStateLength);
-                last = Math.Max(last, unit.SnapshotIndex);
+                if (unit.SnapshotIndex > last)
+                {
+                    last = unit.SnapshotIndex; // taken over from a leader: the log goes on behind it
+                    _lastPoint = default;
+                }
             }
 
             for (int j = 0; j < unit.EntryCount; j++)
