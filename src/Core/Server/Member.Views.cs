@@ -26,6 +26,9 @@ public sealed partial class Member
     /// <summary>Who answers, and the term of the last applied entry: the header of a read answered now.</summary>
     public HeaderFields Header => new(ClusterId, Id, _counters.AppliedTerm);
 
+    /// <summary>True while this member may not vote and serves next to nothing.</summary>
+    public bool IsLearner => ClusterView.Find(Id) is { IsLearner: true };
+
     /// <summary>Figures of this moment; allocation-free.</summary>
     public MemberStatus Status => new()
     {
@@ -41,7 +44,7 @@ public sealed partial class Member
         DbSizeQuotaBytes = Options.EffectiveQuotaBytes,
         Revision = _counters.Revision,
         CompactRevision = _counters.CompactRevision,
-        IsLearner = false,
+        IsLearner = IsLearner,
         IsReady = _duties.IsReady,
         IsStopping = _intake.IsClosed,
         PendingProposals = System.Threading.Volatile.Read(ref _counters.ProposalsPending),

@@ -12,6 +12,7 @@ using Cairn.Net.Http;
 using Cairn.Net.Rpc;
 using Cairn.Net.Services;
 using Microsoft.Extensions.Logging;
+using Prometheus;
 
 namespace Cairn.Net.Host;
 
@@ -23,13 +24,17 @@ public sealed class MemberHost : IAsyncDisposable
     private readonly ILogger _log;
     private readonly IFatal _fatal;
     private readonly BoundSockets _sockets;
+    private readonly CollectorRegistry _registry;
     private readonly List<ActorThread> _threads = [];
     private readonly List<FrontEnd> _fronts = [];
     private ServerMetrics? _metrics;
     private int _stopping;
 
-    private MemberHost(HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets, Member member)
+    private MemberHost(
+        HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets, Member member,
+        CollectorRegistry registry)
     {
+        _registry = registry;
         _options = options;
         _loggers = loggers;
         _log = loggers.CreateLogger("cairn");
@@ -73,7 +78,9 @@ public sealed class MemberHost : IAsyncDisposable
                 Pool = new NativePool(),
                 Log = loggers.CreateLogger("server"),
             };
-            return new MemberHost(options, loggers, fatal, sockets, Member.Open(options.Member, environment));
+            CollectorRegistry registry = Metrics.NewCustomRegistry();
+            var member = Member.Open(options.Member, environment, new DiskMetrics(registry));
+            return new MemberHost(options, loggers, fatal, sockets, member, registry);
         }
         catch
         {
@@ -157,7 +164,7 @@ public sealed class MemberHost : IAsyncDisposable
             Logger = _loggers.CreateLogger("rpc"),
             MaxMessageSize = _options.Limits.MaxMessageBytes,
         };
-        _metrics = new ServerMetrics(port, _options, rpc);
+        _metrics = new ServerMetrics(_registry, port, _options, rpc);
         var pages = new HttpPages(port, _options, _metrics);
         bool split = _options.ListenClientHttpUrls.Count != 0;
         await AddAsync(_options.ListenPeerUrls, null, pages.ServePeerAsync);

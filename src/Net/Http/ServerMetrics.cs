@@ -20,7 +20,7 @@ namespace Cairn.Net.Http;
 /// <summary>The registry and what fills it.</summary>
 internal sealed class ServerMetrics : IDisposable
 {
-    private readonly CollectorRegistry _registry = Metrics.NewCustomRegistry();
+    private readonly CollectorRegistry _registry;
     private readonly SemaphoreSlim _one = new(1, 1);
     private readonly MetricFactory _make;
     private readonly MemberPort _port;
@@ -54,8 +54,9 @@ internal sealed class ServerMetrics : IDisposable
     private readonly Gauge _revision;
     private readonly Gauge _compactRevision;
 
-    public ServerMetrics(MemberPort port, HostOptions options, RpcServerState rpc)
+    public ServerMetrics(CollectorRegistry registry, MemberPort port, HostOptions options, RpcServerState rpc)
     {
+        _registry = registry;
         _port = port;
         _rpc = rpc;
         _make = Metrics.WithCustomRegistry(_registry);

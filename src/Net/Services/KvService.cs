@@ -43,7 +43,7 @@ internal sealed class KvService(MemberPort port)
             return Refuse(call, ErrorCode.MalformedRequest);
         }
 
-        ErrorCode refusal = port.Admit(call);
+        ErrorCode refusal = port.AdmitWrite(call, RequestKind.Put);
         if (refusal == ErrorCode.None)
         {
             refusal = RequestChecks.CheckPut(put);
@@ -119,7 +119,7 @@ internal sealed class KvService(MemberPort port)
 
     private static RequestSlot Fill(RequestSlot slot, scoped in CanonPlan plan)
     {
-        plan.WriteTo(slot.BeginRequest((int)plan.Kind, plan.Length));
+        plan.WriteTo(slot.BeginRequest(plan.Kind, plan.Length));
         return slot;
     }
 
@@ -145,7 +145,7 @@ internal sealed class KvService(MemberPort port)
             return TxnRoute.Refused;
         }
 
-        ErrorCode refusal = port.Admit(call);
+        ErrorCode refusal = port.AdmitWrite(call, RequestKind.Txn);
         if (refusal == ErrorCode.None)
         {
             refusal = RequestChecks.CheckTxn(txn, port.MaxTxnOps);

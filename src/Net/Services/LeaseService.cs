@@ -17,20 +17,19 @@ internal sealed class LeaseService(MemberPort port)
             return Refuse(call, ErrorCode.MalformedRequest);
         }
 
-        ErrorCode refusal = port.Admit(call);
+        ErrorCode refusal = port.AdmitWrite(call, RequestKind.LeaseGrant);
         if (refusal != ErrorCode.None)
         {
             return Refuse(call, refusal);
         }
 
-        RequestSlot slot = port.Rent(call);
         while (grant.Id == 0)
         {
-            // The request id, made positive, is unique in the cluster.
-            grant.Id = (long)(slot.Id & long.MaxValue);
+            grant.Id = port.Member.NextLeaseId();
         }
 
-        var writer = new ProtoWriter(slot.BeginRequest((int)RequestKind.LeaseGrant, grant.Size));
+        RequestSlot slot = port.Rent(call);
+        var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseGrant, grant.Size));
         grant.Write(ref writer);
         return port.ProposeAsync(call, slot);
     }
@@ -50,7 +49,7 @@ internal sealed class LeaseService(MemberPort port)
 
         RequestSlot slot = port.Rent(call);
         slot.Lane = ProposalLane.Control;
-        var writer = new ProtoWriter(slot.BeginRequest((int)RequestKind.LeaseRevoke, revoke.Size));
+        var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseRevoke, revoke.Size));
         revoke.Write(ref writer);
         return port.ProposeAsync(call, slot);
     }
@@ -91,7 +90,7 @@ internal sealed class LeaseService(MemberPort port)
 
             if (outcome == ErrorCode.None)
             {
-                outcome = await port.Member.QueryAsync(slot, query, port.Deadline(call));
+                outcome = await port.Member.QueryAsync(slot, query);
             }
 
             if (outcome == ErrorCode.None)

@@ -40,7 +40,7 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
 
         RequestSlot slot = port.Rent(call);
         slot.Lane = ProposalLane.Control;
-        var writer = new ProtoWriter(slot.BeginRequest((int)RequestKind.Alarm, alarm.Size));
+        var writer = new ProtoWriter(slot.BeginRequest(RequestKind.Alarm, alarm.Size));
         alarm.Write(ref writer);
         return port.ProposeAsync(call, slot);
     }
@@ -68,24 +68,13 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         call.ReleaseRequest();
         if (outcome == ErrorCode.None)
         {
-            RequestSlot slot = port.Rent(call);
-            try
-            {
-                outcome = await port.Member.DefragmentAsync(slot, call.DeadlineNs);
-            }
-            finally
-            {
-                port.Member.Return(slot);
-            }
+            await port.Member.DefragmentAsync();
+            call.Write([]);
         }
-
-        if (outcome != ErrorCode.None)
+        else
         {
-            call.Fail(port.Explain(call, outcome));
-            return;
+            call.Fail(outcome);
         }
-
-        call.Write([]);
     }
 
     public async ValueTask HashAsync(RpcCall call)
@@ -196,7 +185,7 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         RequestSlot slot = port.Rent(call);
         try
         {
-            return await port.Member.FreezeAndWaitAsync(slot, port.Deadline(call));
+            return await port.Member.FreezeAndWaitAsync(slot);
         }
         finally
         {

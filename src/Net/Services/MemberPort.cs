@@ -32,7 +32,7 @@ internal sealed class MemberPort(Member member, IClock clock)
     /// </summary>
     public ErrorCode Admit(RpcCall call, bool learnerMayServe = false)
     {
-        if (!learnerMayServe && Member.Status.IsLearner)
+        if (!learnerMayServe && Member.IsLearner)
         {
             return ErrorCode.NotSupportedForLearner;
         }
@@ -45,12 +45,19 @@ internal sealed class MemberPort(Member member, IClock clock)
         return ErrorCode.None;
     }
 
+    /// <summary><see cref="Admit"/> and then the quota, which etcd looks at before it looks at the fields.</summary>
+    public ErrorCode AdmitWrite(RpcCall call, RequestKind kind)
+    {
+        ErrorCode refusal = Admit(call);
+        return refusal == ErrorCode.None ? Member.CheckQuota(kind, call.Request) : refusal;
+    }
+
     /// <summary>The deadline to hand to the member: the client's when it is earlier than the server's own limit.</summary>
     public long Deadline(RpcCall call)
         => Math.Min(call.DeadlineNs, call.ReceivedNs + Member.Options.RequestTimeoutNs);
 
     /// <summary>Fields of a response header that the store adds its revision to.</summary>
-    public HeaderFields Header() => new(Member.ClusterId, Member.Id, Member.Status.AppliedTerm);
+    public HeaderFields Header() => Member.Header;
 
     /// <summary>A complete header with a given revision.</summary>
     public ResponseHeader Header(long revision) => new()
@@ -58,7 +65,7 @@ internal sealed class MemberPort(Member member, IClock clock)
         ClusterId = Member.ClusterId,
         MemberId = Member.Id,
         Revision = revision,
-        RaftTerm = Member.Status.AppliedTerm,
+        RaftTerm = Member.Header.RaftTerm,
     };
 
     /// <summary>True if the bytes are a message at all: the check of requests that have no fields.</summary>

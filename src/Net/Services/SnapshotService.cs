@@ -34,7 +34,7 @@ internal sealed class SnapshotService(MemberPort port, SlowWorker slow)
             RequestSlot slot = port.Rent(call);
             try
             {
-                outcome = await port.Member.FreezeAndWaitAsync(slot, port.Deadline(call));
+                outcome = await port.Member.FreezeAndWaitAsync(slot);
             }
             finally
             {
@@ -48,7 +48,7 @@ internal sealed class SnapshotService(MemberPort port, SlowWorker slow)
             return;
         }
 
-        Tree tree = port.Store.Tree;
+        Tree tree = port.Member.Tree;
         TreePin pin = tree.Pin();
         try
         {
