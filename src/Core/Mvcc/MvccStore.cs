@@ -96,6 +96,11 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     /// <summary>The active buffer is full and the frozen one still commits: apply must pause.</summary>
     public bool MustPause => _active.Bytes >= _options.BufferBytesMax && _frozen is not null;
 
+    /// <summary>
+    /// Something waits for readers to let go of old Views, who wake nobody: <see cref="Work"/> should look again soon.
+    /// </summary>
+    public bool HasDeferredWork => _compactions.Count > 0 || _retired.Count > 0 || _index.Reclaimer.Count > 0;
+
     /// <summary>True while a frozen buffer is with the tree actor.</summary>
     public bool IsFrozen => _frozen is not null;
 

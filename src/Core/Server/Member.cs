@@ -246,8 +246,10 @@ public sealed partial class Member : IDisposable
         }
 
         var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Store.TreeActor.Defragment(static state => ((TaskCompletionSource)state!).TrySetResult(), done);
-        await done.Task.ConfigureAwait(false);
+        if (Store.TreeActor.Defragment(static state => ((TaskCompletionSource)state!).TrySetResult(), done))
+        {
+            await done.Task.ConfigureAwait(false);
+        }
     }
 
     /// <summary>Starts the stop sequence; the actors must go on being polled until <see cref="Stopped"/>.</summary>

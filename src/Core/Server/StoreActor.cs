@@ -22,6 +22,7 @@ namespace Cairn.Core.Server;
 internal sealed partial class StoreActor : IActor
 {
     private const int BatchEntries = 512;
+    private const long DeferredWorkNs = 20_000_000;
 
     private readonly MemberOptions _options;
     private readonly MemberCounters _counters;
@@ -302,6 +303,11 @@ internal sealed partial class StoreActor : IActor
         if (_applied != _frozenIndex && !_store.IsFrozen)
         {
             next = Math.Min(next, _firstPendingNs + (_options.BatchIntervalMs * 1_000_000L));
+        }
+
+        if (_store.HasDeferredWork)
+        {
+            next = Math.Min(next, nowNs + DeferredWorkNs);
         }
 
         return Math.Max(next, nowNs + 1);
