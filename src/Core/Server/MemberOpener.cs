@@ -265,14 +265,15 @@ internal sealed unsafe class MemberOpener : IDisposable
 
         RestoreState(recovery);
         ClusterView view = _machine!.Cluster.View;
-        if (view.IsRemoved(_identity.MemberId) || view.Find(_identity.MemberId) is null)
+        if (view.IsRemoved(_identity.MemberId))
         {
             throw new MemberStartException(
                 $"the member {_identity.MemberId:x} has been permanently removed from the cluster; the data directory "
                 + $"{_options.DataDir} must be removed");
         }
 
-        RequireSoleVoter(StateMachine.ConfStateOf(view).Voters.Length);
+        // Without voters yet (killed before the first tree commit) the log's first entries will bring them.
+        RequireSoleVoter(Math.Max(1, StateMachine.ConfStateOf(view).Voters.Length));
     }
 
     /// <summary>A crash between the making of the log and its first entries: begin again as the same member.</summary>
