@@ -28,10 +28,7 @@ internal sealed class LeaseService(MemberPort port)
             grant.Id = port.Member.NextLeaseId();
         }
 
-<<<<<<< Updated upstream
         RequestSlot slot = port.Rent(call);
-=======
->>>>>>> Stashed changes
         var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseGrant, grant.Size));
         grant.Write(ref writer);
         return port.ProposeAsync(call, slot);

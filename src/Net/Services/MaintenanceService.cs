@@ -69,10 +69,7 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         if (outcome == ErrorCode.None)
         {
             await port.Member.DefragmentAsync();
-<<<<<<< Updated upstream
             call.Write([]);
-=======
->>>>>>> Stashed changes
         }
         else
         {
