@@ -269,6 +269,9 @@ public sealed unsafe class WalActor : IActor, IDisposable
             ref WalUnit unit = ref _batch[i];
             if (unit.HasSnapshot)
             {
+                Invariant.Check(
+                    unit.SnapshotIndex == 0 || unit.SnapshotConfStateLength > 0,
+                    "a snapshot record carries its ConfState: etcd refuses one without");
                 _encoder.AppendSnapshot(unit.SnapshotIndex, unit.SnapshotTerm, unit.SnapshotConfState, unit.SnapshotConfStateLength);
                 if (unit.SnapshotIndex > last)
                 {
@@ -337,10 +340,13 @@ public sealed unsafe class WalActor : IActor, IDisposable
             Fail("write", _file.Path, _offset, Marshal.GetPInvokeErrorMessage(_operation.Error), null);
         }
 
-        _operation.PrepareSync();
         _phase = Phase.Syncing;
         _syncStartNs = _clock.NowNs;
-        _file.Submit(_operation);
+        if (!_options.NoSync)
+        {
+            _operation.PrepareSync();
+            _file.Submit(_operation);
+        }
     }
 
     private void OnSynced(long nowNs)

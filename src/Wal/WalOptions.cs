@@ -31,6 +31,9 @@ public sealed record WalOptions
     /// <summary>A batch takes no further unit once it holds this many bytes.</summary>
     public int BatchBytes { get; init; } = 4 << 20;
 
+    /// <summary>Leaves out the fdatasync of batches (--unsafe-no-fsync): a power cut may lose what was acknowledged.</summary>
+    public bool NoSync { get; init; }
+
     /// <summary>Receives one line for the operator (a repair, an ignored file, a failed purge). May be null.</summary>
     public System.Action<string>? Warn { get; init; }
 }

@@ -383,6 +383,50 @@ public sealed unsafe class ActorTests
     }
 
     [Fact]
+    public void SlowDisk_UnitsGather_AndNothingIsDurableEarly()
+    {
+        MemoryDisk disk = new();
+        disk.CreateDirectory("/d");
+        using Writer writer = new(WalDirectory.Create(disk, "/d/wal", Metadata, Writer.Small));
+        disk.Deferred = true;
+        ulong index = 0;
+        for (int round = 0; round < 30; round++)
+        {
+            // While one batch is on its way, three more units arrive; they make the next batch together.
+            for (int i = 0; i < 3; i++)
+            {
+                index++;
+                writer.Enqueue(1, index, [Payload.Of((int)index, 2000)], new WalHardState(1, 1, index - 1));
+                writer.Settle();
+            }
+
+            ulong before = writer.Actor.DurableSequence;
+            Assert.Equal(1, disk.Waiting);
+            disk.CompleteNext(); // the write
+            writer.Settle();
+            Assert.Equal(before, writer.Actor.DurableSequence);
+            Assert.Equal(1, disk.Waiting);
+            disk.CompleteNext(); // the sync
+            writer.Settle();
+            Assert.True(writer.Actor.DurableSequence > before);
+        }
+
+        while (disk.Waiting > 0)
+        {
+            disk.CompleteNext();
+            writer.Settle();
+        }
+
+        Assert.Equal(index, writer.Actor.DurableSequence);
+        Assert.True(disk.List("/d/wal").Length > 2);
+        disk.Deferred = false;
+        disk.LosePower(new Random(3));
+        using WalLog log = WalDirectory.OpenForAppend(disk, "/d/wal", default, Writer.Small, out WalRecovery recovery);
+        Assert.Equal(index, recovery.LastIndex);
+        recovery.Dispose();
+    }
+
+    [Fact]
     public void Unit_WithAGap_IsAnInvariantBroken()
     {
         using TempDirectory temp = new();

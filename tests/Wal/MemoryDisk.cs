@@ -16,6 +16,7 @@ internal sealed unsafe class MemoryDisk : IFileSystem
     private const int Sector = 512;
 
     private readonly List<(string Kind, string From, string To, Node? Node)> _journal = [];
+    private readonly Queue<Action> _waiting = [];
     private Dictionary<string, Node> _names = [];
     private Dictionary<string, Node> _durableNames = [];
 
@@ -33,6 +34,12 @@ internal sealed unsafe class MemoryDisk : IFileSystem
 
     /// <summary>Every later operation of the kind fails too.</summary>
     public bool Sticky { get; set; }
+
+    /// <summary>Submitted operations wait for <see cref="CompleteNext"/>.</summary>
+    public bool Deferred { get; set; }
+
+    /// <summary>Submitted and not yet performed.</summary>
+    public int Waiting => _waiting.Count;
 
     /// <summary>Counts operations of <see cref="OnlyKind"/>.</summary>
     public int Counted { get; private set; }
@@ -56,6 +63,9 @@ internal sealed unsafe class MemoryDisk : IFileSystem
         _durableNames = new(names);
         _journal.Clear();
     }
+
+    /// <summary>Performs the oldest submitted operation.</summary>
+    public void CompleteNext() => _waiting.Dequeue()();
 
     /// <summary>A process crash: what was written stays readable, nothing more is durable; locks are gone.</summary>
     public void CrashProcess()
@@ -409,6 +419,18 @@ internal sealed unsafe class MemoryDisk : IFileSystem
         public void Populate(long offset, long length) => throw new NotSupportedException();
 
         public void Submit(FileOperation operation)
+        {
+            if (disk.Deferred)
+            {
+                disk._waiting.Enqueue(() => Perform(operation));
+            }
+            else
+            {
+                Perform(operation);
+            }
+        }
+
+        private void Perform(FileOperation operation)
         {
             try
             {
