@@ -22,10 +22,13 @@ internal sealed class LogProvider : ILoggerFactory
     /// <inheritdoc/>
     public ILogger CreateLogger(string categoryName)
     {
-        // The web server reports every client that hangs up; only what it calls a warning is news here.
+        // The web server reports every client that hangs up, and warns that a port without TLS cannot serve HTTP/2,
+        // which ours does (ProtocolSniffer). Only what it calls an error is news here; all of it with --log-level=debug.
         bool framework = categoryName.StartsWith("Microsoft.", StringComparison.Ordinal);
-        LogLevels.Level least = framework && _level < LogLevels.Level.Warn ? LogLevels.Level.Warn : _level;
-        return new Logger(this, categoryName, least);
+        LogLevels.Level least = framework && _level is LogLevels.Level.Info or LogLevels.Level.Warn
+            ? LogLevels.Level.Error
+            : _level;
+        return new Logger(this, categoryName, framework ? least : _level);
     }
 
     /// <inheritdoc/>
