@@ -25,6 +25,7 @@ internal static unsafe partial class Libc
 
     public const int LockExclusive = 2;
     public const int LockNonBlocking = 4;
+    public const int LockUnlock = 8;
     public const int SetOpenFileDescriptionLock = 37;
 
     public const int NotPermitted = 1;

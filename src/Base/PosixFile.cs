@@ -15,6 +15,7 @@ internal sealed unsafe class PosixFile : IFile
     private byte* _map;
     private long _mapBytes;
     private bool _closed;
+    private bool _flocked;
 
     public PosixFile(string path, int fd)
     {
@@ -160,6 +161,7 @@ internal sealed unsafe class PosixFile : IFile
 
             if (result == 0)
             {
+                _flocked |= kind == FileLockKind.Flock;
                 return true;
             }
 
@@ -228,6 +230,12 @@ internal sealed unsafe class PosixFile : IFile
         {
             _ = Libc.Munmap(_map, (nint)_mapBytes);
             _map = null;
+        }
+
+        if (_flocked)
+        {
+            // Closing is not enough: a child that another thread is just starting holds the same lock until it execs.
+            _ = Libc.Flock(_fd, Libc.LockUnlock);
         }
 
         _ = Libc.Close(_fd);
