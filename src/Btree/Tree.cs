@@ -162,13 +162,14 @@ public sealed class Tree : IDisposable
         List<string> errors = new();
         using TreeWalk walk = new(Map, root.HighWater, errors);
         walk.Run(root.RootPage);
+        long reachable = walk.Pages; // the comparison below marks free pages too
         if (againstFreelist)
         {
             Invariant.Check(ReferenceEquals(root, _current), "free pages are known for the current root only");
             CheckFreePages(root, walk, errors);
         }
 
-        return new TreeCheckResult(errors, walk.Pages, walk.Entries, walk.Buckets);
+        return new TreeCheckResult(errors, reachable, walk.Entries, walk.Buckets);
     }
 
     /// <summary>Size of the consistent image of a pinned root, bytes.</summary>
