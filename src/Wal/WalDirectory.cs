@@ -443,6 +443,9 @@ public static unsafe class WalDirectory
         {
             files.Rename(temporary, path);
             files.SyncDirectory(directory);
+
+            // The process that made the directory may have died before its name was durable.
+            files.SyncDirectory(Parent(directory));
         }
         catch
         {
@@ -464,19 +467,37 @@ public static unsafe class WalDirectory
 
     /// <summary>
     /// Records from an offset on again, in their order. The last state stands in the head already; entries that the
-    /// start snapshot covers are not needed.
+    /// start snapshot covers are not needed. An entry that a later one replaced is left out: behind the whole log it
+    /// would stand after a gap, and nobody, etcd neither, would read on.
     /// </summary>
     private static void Repeat(RecordEncoder head, ReadOnlySpan<byte> last, int from, WalSnapshotMark start)
     {
+        List<(ulong Index, long Offset)> surviving = [];
         FrameReader reader = new(last, 0, 0, verify: false);
         while (reader.Read(out WalRecord record) == FrameStatus.Record)
         {
-            bool needed = record.Type switch
+            if (record.Type == RecordType.Entry && FrameReader.TryEntry(record.Data, out _, out ulong index, out _, out _))
             {
-                RecordType.Entry => FrameReader.TryEntry(record.Data, out _, out ulong index, out _, out _) && index > start.Index,
-                RecordType.Snapshot => true,
-                _ => false,
-            };
+                while (surviving.Count > 0 && surviving[^1].Index >= index)
+                {
+                    surviving.RemoveAt(surviving.Count - 1);
+                }
+
+                surviving.Add((index, record.Offset));
+            }
+        }
+
+        int next = 0;
+        reader = new FrameReader(last, 0, 0, verify: false);
+        while (reader.Read(out WalRecord record) == FrameStatus.Record)
+        {
+            bool needed = record.Type == RecordType.Snapshot;
+            if (next < surviving.Count && surviving[next].Offset == record.Offset)
+            {
+                needed = surviving[next].Index > start.Index;
+                next++;
+            }
+
             if (needed && record.Offset >= from)
             {
                 head.AppendRaw(record.Type, record.Data);
