@@ -1,0 +1,145 @@
+// AllocationTests: the write path allocates nothing in steady state. Each actor is polled by the test's thread and the
+// thread's allocation counter is read around every poll, so what a role allocates is charged to that role.
+using System;
+using System.Threading.Tasks;
+using Cairn.Base;
+using Cairn.Core.Protocol;
+using Cairn.Core.Server;
+using Xunit;
+
+namespace Cairn.Core.Tests.Server;
+
+public sealed class AllocationTests
+{
+    private const int WarmUp = 30_000;
+    private const int Measured = 100_000;
+    private const int AtOnce = 64;
+    private const long TreeBytesPerCommit = 1024;
+
+    [Fact]
+    public void Puts_InSteadyState_AllocateNothingOnAnyThread()
+    {
+        using var dir = new TempDir();
+        MemberOptions options = PolledMember.OptionsFor(dir.Path) with
+        {
+            WalSegmentBytes = 64_000_000,
+            SnapshotCount = 1_000_000,
+            UnsafeNoSync = true,
+        };
+        using PolledMember polled = PolledMember.Open(options);
+        var driver = new Driver(polled.Member);
+        driver.Run(WarmUp);
+        Array.Clear(driver.AllocatedBytes);
+        long commitsBefore = polled.Member.Store.TreeActor.Commits;
+        driver.Run(Measured);
+        long commits = polled.Member.Store.TreeActor.Commits - commitsBefore;
+        string report = $"{driver.Report()}, {commits} commits";
+        Assert.False(driver.Failed, report);
+        for (int i = 0; i < driver.Names.Length; i++)
+        {
+            // The threads that prepare files and write snapshots may allocate. The tree pays for its root object and
+            // the buckets touched once a commit, however many operations are in it.
+            long allowed = driver.Names[i] switch
+            {
+                "raft" or "wal" or "store" or "client" => 0,
+                "btree" => commits * TreeBytesPerCommit,
+                _ => long.MaxValue,
+            };
+            Assert.True(driver.AllocatedBytes[i] <= allowed, report);
+        }
+    }
+
+    /// <summary>Keeps a number of puts in flight; a closed loop without awaits.</summary>
+    private sealed class Driver
+    {
+        private readonly Member _member;
+        private readonly IActor[] _actors;
+        private readonly RequestSlot[] _slots = new RequestSlot[AtOnce];
+        private readonly byte[] _body = Requests.Put("key-00000000", new string('v', 256));
+        private int _serial;
+        private bool _failed;
+
+        public Driver(Member member)
+        {
+            _member = member;
+            _actors = new IActor[member.Actors.Length];
+            Names = new string[_actors.Length + 1];
+            for (int i = 0; i < _actors.Length; i++)
+            {
+                _actors[i] = member.Actors[i].Actor;
+                Names[i] = _actors[i].RoleName;
+            }
+
+            Names[^1] = "client";
+            AllocatedBytes = new long[Names.Length];
+        }
+
+        public string[] Names { get; }
+
+        public long[] AllocatedBytes { get; }
+
+        public void Run(int puts)
+        {
+            int started = 0;
+            int done = 0;
+            while (done < puts)
+            {
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                for (int i = 0; i < AtOnce; i++)
+                {
+                    ref RequestSlot slot = ref _slots[i];
+                    if (slot is { IsCompleted: true })
+                    {
+                        _failed |= slot.Outcome != ErrorCode.None;
+                        _member.Return(slot);
+                        slot = null!;
+                        done++;
+                    }
+
+                    if (slot is null && started < puts)
+                    {
+                        started++;
+                        slot = Put();
+                    }
+                }
+
+                AllocatedBytes[^1] += GC.GetAllocatedBytesForCurrentThread() - before;
+                for (int i = 0; i < _actors.Length; i++)
+                {
+                    before = GC.GetAllocatedBytesForCurrentThread();
+                    _ = _actors[i].Poll(SystemClock.Instance.NowNs);
+                    AllocatedBytes[i] += GC.GetAllocatedBytesForCurrentThread() - before;
+                }
+            }
+        }
+
+        public bool Failed => _failed;
+
+        public string Report()
+        {
+            var text = new System.Text.StringBuilder();
+            for (int i = 0; i < Names.Length; i++)
+            {
+                text.Append(Names[i]).Append(' ').Append(AllocatedBytes[i]).Append(" B  ");
+            }
+
+            return text.ToString();
+        }
+
+        private RequestSlot Put()
+        {
+            RequestSlot slot = _member.Rent();
+            int number = _serial++ % 10_000;
+            for (int digit = 13; digit > 8; digit--)
+            {
+                _body[digit] = (byte)('0' + (number % 10));
+                number /= 10;
+            }
+
+            _body.CopyTo(slot.BeginRequest(RequestKind.Put, _body.Length));
+            ValueTask<ErrorCode> pending = _member.ProposeAsync(slot);
+            _failed |= pending.IsCompleted && pending.Result != ErrorCode.None;
+            return slot;
+        }
+    }
+}
