@@ -22,7 +22,7 @@ public sealed unsafe partial class MvccStore
             ViewPin pin = Pin();
             long compact = pin.CompactRevision;
             long current = pin.Revision;
-            if (_compactionHashes.TryGet(revision, out long previous, out uint remembered))
+            if (revision > 0 && _compactionHashes.TryGet(revision, out long previous, out uint remembered))
             {
                 Unpin(pin);
                 result = new HashKvResult(remembered, revision, previous, current);

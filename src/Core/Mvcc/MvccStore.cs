@@ -138,6 +138,13 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
             }
         }
 
+        if (!ReferenceEquals(_tree.CurrentRoot, _pin.Root))
+        {
+            // A commit without a buffer (compaction, shrinking): readers should let go of the old pages as well.
+            Repin();
+            did = true;
+        }
+
         if (nowNs >= _nextReclaimNs && (_index.Reclaimer.Count > 0 || _retired.Count > 0))
         {
             // Freeing goes on at once while there is a backlog that can be freed.
@@ -243,14 +250,9 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     {
         Invariant.Check(_frozen is not null && _frozen.Serial == report.Serial, "a commit ends with the buffer it began with");
         WriteBuffer done = _frozen;
-        TreePin oldPin = _pin;
-        long oldFirstView = _pinFirstView;
         _frozen = null;
-        PinTree();
-        PublishView();
-        long last = _views.Published - 1;
-        _retired.Add(new Retired { Buffer = done, FirstView = done.FirstView, LastView = last });
-        _retired.Add(new Retired { Pin = oldPin, FirstView = oldFirstView, LastView = last });
+        Repin();
+        _retired.Add(new Retired { Buffer = done, FirstView = done.FirstView, LastView = _views.Published - 1 });
         if (report.Index != 0)
         {
             Volatile.Write(ref _durableTerm, report.Term);
@@ -259,6 +261,16 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
 
         _committedSerial = report.Serial;
         _nextReclaimNs = 0;
+    }
+
+    /// <summary>Publishes a View on the tree's newest root and retires the old one's pin.</summary>
+    private void Repin()
+    {
+        TreePin oldPin = _pin;
+        long oldFirstView = _pinFirstView;
+        PinTree();
+        PublishView();
+        _retired.Add(new Retired { Pin = oldPin, FirstView = oldFirstView, LastView = _views.Published - 1 });
     }
 
     private void PinTree()
