@@ -316,13 +316,8 @@ public sealed partial class RaftCore : IDisposable
     public LogAnswer TryGetTerm(ulong index, out ulong term) => _log.TryGetTerm(index, out term);
 
     /// <summary>Copies consecutive entries, all in memory, from an index on.</summary>
-    public void CopyEntries(ulong firstIndex, Span<RaftEntry> destination)
-    {
-        for (int i = 0; i < destination.Length; i++)
-        {
-            destination[i] = _log.At(firstIndex + (ulong)i);
-        }
-    }
+    public void CopyEntries(ulong firstIndex, Span<RaftEntry> destination) =>
+        _log.CopyTo(firstIndex, destination);
 
     /// <summary>Takes a change of role, term or leader since the last call.</summary>
     public bool TryTakeRoleChange(out RoleChange change)

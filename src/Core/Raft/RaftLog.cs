@@ -83,6 +83,23 @@ internal sealed unsafe class RaftLog : IDisposable
         return ref _ring[index & _mask];
     }
 
+    /// <summary>Copies consecutive entries, all in memory: at most two pieces of the ring.</summary>
+    public void CopyTo(ulong firstIndex, Span<RaftEntry> destination)
+    {
+        if (destination.IsEmpty)
+        {
+            return;
+        }
+
+        Invariant.Check(
+            firstIndex >= FirstInMemory && firstIndex <= LastIndex && LastIndex - firstIndex >= (ulong)destination.Length - 1,
+            "entries copied from the ring are in it");
+        ulong slot = firstIndex & _mask;
+        int head = (int)Math.Min((ulong)destination.Length, _mask + 1 - slot);
+        new ReadOnlySpan<RaftEntry>(_ring + slot, head).CopyTo(destination);
+        new ReadOnlySpan<RaftEntry>(_ring, destination.Length - head).CopyTo(destination[head..]);
+    }
+
     /// <summary>Where the entry at an index is.</summary>
     public LogAnswer Locate(ulong index) =>
         index > LastIndex ? LogAnswer.Unavailable
