@@ -27,7 +27,7 @@ public enum ProposalLane : byte
 }
 
 /// <summary>A pooled request; see the file header for who may touch what when.</summary>
-public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
+public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoolWorkItem
 {
     private const int Idle = 0;
     private const int Pending = 1;
@@ -47,7 +47,8 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     {
         _owner = owner;
         _pool = pool;
-        _source.RunContinuationsAsynchronously = true;
+        // The slot queues itself to the pool (Complete); letting the source do it would allocate a work item each time.
+        _source.RunContinuationsAsynchronously = false;
         Response = new NativeBuffer(pool);
     }
 
@@ -140,6 +141,13 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
         Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _source.OnCompleted(continuation, state, token, flags);
 
+    /// <summary>Runs the caller's continuation, on a pool thread. Called by the pool only.</summary>
+    void IThreadPoolWorkItem.Execute()
+    {
+        _source.SetResult(Outcome);
+        DropReference();
+    }
+
     internal bool IsOf(SlotPool pool) => ReferenceEquals(_owner, pool);
 
     internal ValueTask<ErrorCode> AsValueTask() => new(this, _source.Version);
@@ -205,9 +213,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
     /// <summary>Ends the await after a successful claim.</summary>
     internal void CompleteClaimed(ErrorCode outcome)
     {
-        Outcome = outcome;
-        Volatile.Write(ref _state, Completed);
-        _source.SetResult(outcome);
+        Complete(outcome);
     }
 
     /// <summary>Ends the await unless somebody else did or has claimed it.</summary>
@@ -218,9 +224,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
             return false;
         }
 
-        Outcome = outcome;
-        Volatile.Write(ref _state, Completed);
-        _source.SetResult(outcome);
+        Complete(outcome);
         return true;
     }
 
@@ -234,6 +238,15 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>
 
     /// <summary>Takes a block back that was appended nowhere.</summary>
     internal void GivePayload(NativeBlock* payload) => _payload = payload;
+
+    // The reference keeps a slot whose caller has given up from being rented again before the pool has run it.
+    private void Complete(ErrorCode outcome)
+    {
+        Outcome = outcome;
+        AddReference();
+        Volatile.Write(ref _state, Completed);
+        _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
 
     private void WriteHeader(Span<byte> destination, int length)
     {

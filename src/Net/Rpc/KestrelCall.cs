@@ -14,6 +14,7 @@ using System.Runtime.CompilerServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Core.Protocol;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -109,6 +110,15 @@ internal sealed class KestrelCall : RpcCall
             if (ready && DeadlineNs <= ReceivedNs)
             {
                 Fail(RpcCode.DeadlineExceeded, "context deadline exceeded");
+            }
+            else if (ready && method.Steps is not null)
+            {
+                RpcStep step = method.Steps(this);
+                while (step.Resume is not null)
+                {
+                    ErrorCode outcome = step.Wait.IsCompletedSuccessfully ? step.Wait.Result : await step.Wait;
+                    step = step.Resume(this, step.State!, outcome);
+                }
             }
             else if (ready)
             {

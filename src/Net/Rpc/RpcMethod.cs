@@ -2,6 +2,7 @@
 // Thread: counters are bumped by any I/O thread (interlocked) and read by the metrics page.
 using System.Threading;
 using System.Threading.Tasks;
+using Cairn.Core.Protocol;
 
 namespace Cairn.Net.Rpc;
 
@@ -20,6 +21,26 @@ public enum RpcKind
 /// </summary>
 public delegate ValueTask RpcHandler(RpcCall call);
 
+/// <summary>
+/// Serves one unary call in steps: a step starts a wait and names what to do with its outcome. The steps of a call
+/// share one state machine (the transport's), where an async method would add its own: at a hundred calls in
+/// flight the runtime's pools of those run dry, and every put would allocate.
+/// </summary>
+public delegate RpcStep RpcStepHandler(RpcCall call);
+
+/// <summary>Goes on with a call after a wait.</summary>
+public delegate RpcStep RpcResume(RpcCall call, object state, ErrorCode outcome);
+
+/// <summary>What a call waits for, if anything.</summary>
+/// <param name="Wait">The wait.</param>
+/// <param name="Resume">What follows; null when the call has been answered or failed.</param>
+/// <param name="State">For <paramref name="Resume"/>.</param>
+public readonly record struct RpcStep(ValueTask<ErrorCode> Wait, RpcResume? Resume, object? State)
+{
+    /// <summary>Nothing more to do.</summary>
+    public static RpcStep Done => default;
+}
+
 /// <summary>A method of a service.</summary>
 public sealed class RpcMethod
 {
@@ -29,8 +50,9 @@ public sealed class RpcMethod
     private long _sent;
 
     /// <summary>Describes a method; <paramref name="handler"/> is null while no one serves it yet.</summary>
-    public RpcMethod(string service, string name, RpcKind kind, RpcHandler? handler)
+    public RpcMethod(string service, string name, RpcKind kind, RpcHandler? handler, RpcStepHandler? steps = null)
     {
+        Steps = steps;
         Service = service;
         Name = name;
         Kind = kind;
@@ -51,6 +73,12 @@ public sealed class RpcMethod
 
     /// <summary>Null: a place kept for a later part of the server; answered like a method that does not exist.</summary>
     public RpcHandler? Handler { get; }
+
+    /// <summary>The hot form of <see cref="Handler"/>; one of the two is set on a served method.</summary>
+    public RpcStepHandler? Steps { get; }
+
+    /// <summary>True when somebody serves it.</summary>
+    public bool IsServed => Handler is not null || Steps is not null;
 
     /// <summary>True when the client sends exactly one message.</summary>
     public bool HasSingleRequest => Kind is RpcKind.Unary or RpcKind.ServerStream;

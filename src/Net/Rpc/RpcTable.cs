@@ -33,7 +33,7 @@ public sealed class RpcTable
     public RpcMethod? Find(string path, out string whyNot)
     {
         whyNot = "";
-        if (_byPath.TryGetValue(path, out RpcMethod? method) && method.Handler is not null)
+        if (_byPath.TryGetValue(path, out RpcMethod? method) && method.IsServed)
         {
             return method;
         }

@@ -4,7 +4,6 @@
 //            body that apply encoded -> the connection. Nothing is allocated on the managed heap.
 // Read       barrier (unless serializable) -> pin a View -> the store encodes the answer -> the connection.
 // Thread     any I/O thread.
-using System.Runtime.CompilerServices;
 using System.Threading.Tasks;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
@@ -14,8 +13,19 @@ using Cairn.Net.Rpc;
 namespace Cairn.Net.Services;
 
 /// <summary>Range, put, delete, txn, compact.</summary>
-internal sealed class KvService(MemberPort port)
+internal sealed class KvService
 {
+    private readonly RpcResume _finishRange;
+    private readonly RpcResume _finishTxn;
+    private readonly MemberPort _port;
+
+    public KvService(MemberPort port)
+    {
+        _port = port;
+        _finishRange = (call, slot, outcome) => FinishRead(call, (RequestSlot)slot, outcome, isTxn: false);
+        _finishTxn = (call, slot, outcome) => FinishRead(call, (RequestSlot)slot, outcome, isTxn: true);
+    }
+
     private enum TxnRoute
     {
         Refused,
@@ -24,26 +34,26 @@ internal sealed class KvService(MemberPort port)
         SerializableRead,
     }
 
-    public ValueTask RangeAsync(RpcCall call)
+    public RpcStep Range(RpcCall call)
     {
         ErrorCode refusal = CheckRange(call, out bool serializable);
         if (refusal != ErrorCode.None)
         {
             call.Fail(refusal);
-            return ValueTask.CompletedTask;
+            return RpcStep.Done;
         }
 
-        return ReadAsync(call, serializable, isTxn: false);
+        return Read(call, serializable, _finishRange);
     }
 
-    public ValueTask PutAsync(RpcCall call)
+    public RpcStep Put(RpcCall call)
     {
         if (!RequestCanon.TryPlanPut(call.Request, out PutRequest put, out CanonPlan plan))
         {
             return Refuse(call, ErrorCode.MalformedRequest);
         }
 
-        ErrorCode refusal = port.AdmitWrite(call, RequestKind.Put);
+        ErrorCode refusal = _port.AdmitWrite(call, RequestKind.Put);
         if (refusal == ErrorCode.None)
         {
             refusal = RequestChecks.CheckPut(put);
@@ -54,17 +64,17 @@ internal sealed class KvService(MemberPort port)
             return Refuse(call, refusal);
         }
 
-        return port.ProposeAsync(call, Fill(port.Rent(call), plan));
+        return _port.Propose(call, Fill(_port.Rent(call), plan));
     }
 
-    public ValueTask DeleteRangeAsync(RpcCall call)
+    public RpcStep DeleteRange(RpcCall call)
     {
         if (!RequestCanon.TryPlanDeleteRange(call.Request, out DeleteRangeRequest delete, out CanonPlan plan))
         {
             return Refuse(call, ErrorCode.MalformedRequest);
         }
 
-        ErrorCode refusal = port.Admit(call);
+        ErrorCode refusal = _port.Admit(call);
         if (refusal == ErrorCode.None)
         {
             refusal = RequestChecks.CheckDeleteRange(delete);
@@ -75,46 +85,46 @@ internal sealed class KvService(MemberPort port)
             return Refuse(call, refusal);
         }
 
-        return port.ProposeAsync(call, Fill(port.Rent(call), plan));
+        return _port.Propose(call, Fill(_port.Rent(call), plan));
     }
 
-    public ValueTask TxnAsync(RpcCall call)
+    public RpcStep Txn(RpcCall call)
     {
         switch (RouteTxn(call, out RequestSlot? slot))
         {
             case TxnRoute.Log:
-                return port.ProposeAsync(call, slot!);
+                return _port.Propose(call, slot!);
             case TxnRoute.LinearizableRead:
-                return ReadAsync(call, serializable: false, isTxn: true);
+                return Read(call, serializable: false, _finishTxn);
             case TxnRoute.SerializableRead:
-                return ReadAsync(call, serializable: true, isTxn: true);
+                return Read(call, serializable: true, _finishTxn);
             default:
-                return ValueTask.CompletedTask;
+                return RpcStep.Done;
         }
     }
 
-    public ValueTask CompactAsync(RpcCall call)
+    public RpcStep Compact(RpcCall call)
     {
         if (!RequestCanon.TryPlanCompaction(call.Request, out _, out CanonPlan plan))
         {
             return Refuse(call, ErrorCode.MalformedRequest);
         }
 
-        ErrorCode refusal = port.Admit(call);
+        ErrorCode refusal = _port.Admit(call);
         if (refusal != ErrorCode.None)
         {
             return Refuse(call, refusal);
         }
 
-        RequestSlot slot = port.Rent(call);
+        RequestSlot slot = _port.Rent(call);
         slot.Lane = ProposalLane.Control;
-        return port.ProposeAsync(call, Fill(slot, plan));
+        return _port.Propose(call, Fill(slot, plan));
     }
 
-    private static ValueTask Refuse(RpcCall call, ErrorCode refusal)
+    private static RpcStep Refuse(RpcCall call, ErrorCode refusal)
     {
         call.Fail(refusal);
-        return ValueTask.CompletedTask;
+        return RpcStep.Done;
     }
 
     private static RequestSlot Fill(RequestSlot slot, scoped in CanonPlan plan)
@@ -132,7 +142,7 @@ internal sealed class KvService(MemberPort port)
         }
 
         serializable = range.Serializable;
-        ErrorCode refusal = port.Admit(call, learnerMayServe: serializable);
+        ErrorCode refusal = _port.Admit(call, learnerMayServe: serializable);
         return refusal != ErrorCode.None ? refusal : RequestChecks.CheckRange(range);
     }
 
@@ -145,10 +155,10 @@ internal sealed class KvService(MemberPort port)
             return TxnRoute.Refused;
         }
 
-        ErrorCode refusal = port.AdmitWrite(call, RequestKind.Txn);
+        ErrorCode refusal = _port.AdmitWrite(call, RequestKind.Txn);
         if (refusal == ErrorCode.None)
         {
-            refusal = RequestChecks.CheckTxn(txn, port.MaxTxnOps);
+            refusal = RequestChecks.CheckTxn(txn, _port.MaxTxnOps);
         }
 
         if (refusal != ErrorCode.None)
@@ -162,55 +172,42 @@ internal sealed class KvService(MemberPort port)
             return RequestChecks.IsSerializable(txn) ? TxnRoute.SerializableRead : TxnRoute.LinearizableRead;
         }
 
-        slot = Fill(port.Rent(call), RequestCanon.PlanTxn(txn, unusual));
+        slot = Fill(_port.Rent(call), RequestCanon.PlanTxn(txn, unusual));
         return TxnRoute.Log;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    private async ValueTask ReadAsync(RpcCall call, bool serializable, bool isTxn)
+    private RpcStep Read(RpcCall call, bool serializable, RpcResume finish)
     {
-        RequestSlot slot = port.Rent(call);
-        try
+        RequestSlot slot = _port.Rent(call);
+        if (serializable)
         {
-            ErrorCode outcome = ErrorCode.None;
-            if (!serializable)
-            {
-                outcome = await port.Member.ReadIndexAsync(slot, port.Deadline(call));
-            }
-
-            if (outcome == ErrorCode.None)
-            {
-                outcome = Read(call, slot, isTxn);
-            }
-
-            if (outcome == ErrorCode.None)
-            {
-                call.ReleaseRequest();
-                await port.AnswerAsync(call, slot);
-            }
-            else
-            {
-                call.Fail(port.Explain(call, outcome));
-            }
+            return finish(call, slot, ErrorCode.None);
         }
-        finally
-        {
-            port.Member.Return(slot);
-        }
+
+        ValueTask<ErrorCode> barrier = _port.Member.ReadIndexAsync(slot, _port.Deadline(call));
+        return barrier.IsCompletedSuccessfully
+            ? finish(call, slot, barrier.Result)
+            : new RpcStep(barrier, finish, slot);
     }
 
-    private ErrorCode Read(RpcCall call, RequestSlot slot, bool isTxn)
+    private RpcStep FinishRead(RpcCall call, RequestSlot slot, ErrorCode outcome, bool isTxn)
     {
-        ViewPin pin = port.Store.Pin();
-        try
+        if (outcome == ErrorCode.None)
         {
-            return isTxn
-                ? port.Store.ReadTxn(call.Request, pin, port.Header(), ref slot.Response)
-                : port.Store.Range(call.Request, pin, port.Header(), ref slot.Response);
+            ViewPin pin = _port.Store.Pin();
+            try
+            {
+                outcome = isTxn
+                    ? _port.Store.ReadTxn(call.Request, pin, _port.Header(), ref slot.Response)
+                    : _port.Store.Range(call.Request, pin, _port.Header(), ref slot.Response);
+            }
+            finally
+            {
+                _port.Store.Unpin(pin);
+            }
         }
-        finally
-        {
-            port.Store.Unpin(pin);
-        }
+
+        call.ReleaseRequest();
+        return _port.Finish(call, slot, outcome);
     }
 }

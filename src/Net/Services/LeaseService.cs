@@ -10,17 +10,17 @@ namespace Cairn.Net.Services;
 /// <summary>Grant, revoke, time to live, list.</summary>
 internal sealed class LeaseService(MemberPort port)
 {
-    public ValueTask GrantAsync(RpcCall call)
+    public RpcStep Grant(RpcCall call)
     {
         if (!LeaseGrantRequest.TryParse(call.Request, out LeaseGrantRequest grant))
         {
-            return Refuse(call, ErrorCode.MalformedRequest);
+            return RefuseStep(call, ErrorCode.MalformedRequest);
         }
 
         ErrorCode refusal = port.AdmitWrite(call, RequestKind.LeaseGrant);
         if (refusal != ErrorCode.None)
         {
-            return Refuse(call, refusal);
+            return RefuseStep(call, refusal);
         }
 
         while (grant.Id == 0)
@@ -31,27 +31,27 @@ internal sealed class LeaseService(MemberPort port)
         RequestSlot slot = port.Rent(call);
         var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseGrant, grant.Size));
         grant.Write(ref writer);
-        return port.ProposeAsync(call, slot);
+        return port.Propose(call, slot);
     }
 
-    public ValueTask RevokeAsync(RpcCall call)
+    public RpcStep Revoke(RpcCall call)
     {
         if (!LeaseIdRequest.TryParse(call.Request, out LeaseIdRequest revoke))
         {
-            return Refuse(call, ErrorCode.MalformedRequest);
+            return RefuseStep(call, ErrorCode.MalformedRequest);
         }
 
         ErrorCode refusal = port.Admit(call);
         if (refusal != ErrorCode.None)
         {
-            return Refuse(call, refusal);
+            return RefuseStep(call, refusal);
         }
 
         RequestSlot slot = port.Rent(call);
         slot.Lane = ProposalLane.Control;
         var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseRevoke, revoke.Size));
         revoke.Write(ref writer);
-        return port.ProposeAsync(call, slot);
+        return port.Propose(call, slot);
     }
 
     public ValueTask TimeToLiveAsync(RpcCall call)
@@ -63,6 +63,12 @@ internal sealed class LeaseService(MemberPort port)
         => MemberPort.IsMessage(call.Request)
             ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseLeases), barrier: false)
             : Refuse(call, ErrorCode.MalformedRequest);
+
+    private static RpcStep RefuseStep(RpcCall call, ErrorCode refusal)
+    {
+        call.Fail(refusal);
+        return RpcStep.Done;
+    }
 
     private static ValueTask Refuse(RpcCall call, ErrorCode refusal)
     {

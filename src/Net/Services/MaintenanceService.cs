@@ -16,12 +16,12 @@ namespace Cairn.Net.Services;
 /// <summary>Status, alarm, hash, defragment.</summary>
 internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
 {
-    public ValueTask AlarmAsync(RpcCall call)
+    public RpcStep Alarm(RpcCall call)
     {
         if (!AlarmRequest.TryParse(call.Request, out AlarmRequest alarm))
         {
             call.Fail(ErrorCode.MalformedRequest);
-            return ValueTask.CompletedTask;
+            return RpcStep.Done;
         }
 
         ErrorCode refusal = port.Admit(call);
@@ -35,14 +35,14 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         if (refusal != ErrorCode.None)
         {
             call.Fail(refusal);
-            return ValueTask.CompletedTask;
+            return RpcStep.Done;
         }
 
         RequestSlot slot = port.Rent(call);
         slot.Lane = ProposalLane.Control;
         var writer = new ProtoWriter(slot.BeginRequest(RequestKind.Alarm, alarm.Size));
         alarm.Write(ref writer);
-        return port.ProposeAsync(call, slot);
+        return port.Propose(call, slot);
     }
 
     public async ValueTask StatusAsync(RpcCall call)

@@ -2,7 +2,6 @@
 //
 // Thread  any I/O thread; immutable.
 using System;
-using System.Runtime.CompilerServices;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Mvcc;
@@ -13,18 +12,28 @@ using Cairn.Net.Rpc;
 namespace Cairn.Net.Services;
 
 /// <summary>The services' side of one member.</summary>
-internal sealed class MemberPort(Member member, IClock clock)
+internal sealed class MemberPort
 {
     /// <summary>Answers above this are sent in parts, so that the connection's buffer stays small; bytes.</summary>
     private const int PartBytes = 128 * 1024;
 
-    public Member Member { get; } = member;
+    private static readonly RpcResume Sent = static (_, _, _) => RpcStep.Done;
+    private readonly RpcResume _finish;
 
-    public MvccStore Store { get; } = member.Store;
+    public MemberPort(Member member, IClock clock)
+    {
+        Member = member;
+        Clock = clock;
+        _finish = (call, slot, outcome) => Finish(call, (RequestSlot)slot, outcome);
+    }
 
-    public IClock Clock { get; } = clock;
+    public Member Member { get; }
 
-    public int MaxTxnOps { get; } = member.Options.MaxTxnOps;
+    public MvccStore Store => Member.Store;
+
+    public IClock Clock { get; }
+
+    public int MaxTxnOps => Member.Options.MaxTxnOps;
 
     /// <summary>
     /// What is refused before the request is looked at, in etcd's order: learners, then hasleader, then a client
@@ -88,27 +97,32 @@ internal sealed class MemberPort(Member member, IClock clock)
         return slot;
     }
 
-    /// <summary>Proposes what is in the slot, answers with what comes back, and gives the slot back.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    public async ValueTask ProposeAsync(RpcCall call, RequestSlot slot)
+    /// <summary>Proposes what is in the slot; then answers with what came back and gives the slot back.</summary>
+    public RpcStep Propose(RpcCall call, RequestSlot slot)
     {
         call.ReleaseRequest();
-        try
+        return new RpcStep(Member.ProposeAsync(slot, Deadline(call)), _finish, slot);
+    }
+
+    /// <summary>Ends a call with the outcome of its slot: the response body or the refusal. Takes the slot over.</summary>
+    public RpcStep Finish(RpcCall call, RequestSlot slot, ErrorCode outcome)
+    {
+        if (outcome != ErrorCode.None)
         {
-            ErrorCode outcome = await Member.ProposeAsync(slot, Deadline(call));
-            if (outcome == ErrorCode.None)
-            {
-                await AnswerAsync(call, slot);
-            }
-            else
-            {
-                call.Fail(Explain(call, outcome));
-            }
+            call.Fail(Explain(call, outcome));
         }
-        finally
+        else if (slot.Response.Length <= PartBytes)
         {
-            Member.Return(slot);
+            call.Write(slot.Response.WrittenSpan);
+            slot.SentNs = Clock.NowNs;
         }
+        else
+        {
+            return new RpcStep(SendAndReturnAsync(call, slot), Sent, slot);
+        }
+
+        Member.Return(slot);
+        return RpcStep.Done;
     }
 
     /// <summary>
@@ -117,20 +131,22 @@ internal sealed class MemberPort(Member member, IClock clock)
     public ErrorCode Explain(RpcCall call, ErrorCode outcome)
         => outcome == ErrorCode.Timeout && call.DeadlineNs <= Clock.NowNs ? ErrorCode.ContextDeadlineExceeded : outcome;
 
-    /// <summary>Sends the slot's response body as the answer message.</summary>
-    public ValueTask AnswerAsync(RpcCall call, RequestSlot slot)
-    {
-        if (slot.Response.Length <= PartBytes)
-        {
-            call.Write(slot.Response.WrittenSpan);
-            slot.SentNs = Clock.NowNs;
-            return ValueTask.CompletedTask;
-        }
+    /// <summary>Sends the slot's response body as the answer message. The slot stays the caller's.</summary>
+    public async ValueTask AnswerAsync(RpcCall call, RequestSlot slot) => _ = await SendInPartsAsync(call, slot);
 
-        return AnswerInPartsAsync(call, slot);
+    private async ValueTask<ErrorCode> SendAndReturnAsync(RpcCall call, RequestSlot slot)
+    {
+        try
+        {
+            return await SendInPartsAsync(call, slot);
+        }
+        finally
+        {
+            Member.Return(slot);
+        }
     }
 
-    private async ValueTask AnswerInPartsAsync(RpcCall call, RequestSlot slot)
+    private async ValueTask<ErrorCode> SendInPartsAsync(RpcCall call, RequestSlot slot)
     {
         int total = slot.Response.Length;
         call.BeginMessage(total);
@@ -140,10 +156,11 @@ internal sealed class MemberPort(Member member, IClock clock)
             if (!await call.FlushAsync())
             {
                 call.Fail(RpcCode.Canceled, "context canceled");
-                return;
+                break;
             }
         }
 
         slot.SentNs = Clock.NowNs;
+        return ErrorCode.None;
     }
 }

@@ -21,24 +21,26 @@ internal static class ServiceTable
 
         void Unary(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.Unary, handler));
+        void Steps(string service, string name, RpcStepHandler handler)
+            => methods.Add(new RpcMethod(service, name, RpcKind.Unary, null, handler));
         void ServerStream(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.ServerStream, handler));
         void Bidi(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.BidiStream, handler));
 
         const string Kv = "etcdserverpb.KV";
-        Unary(Kv, "Range", kv.RangeAsync);
-        Unary(Kv, "Put", kv.PutAsync);
-        Unary(Kv, "DeleteRange", kv.DeleteRangeAsync);
-        Unary(Kv, "Txn", kv.TxnAsync);
-        Unary(Kv, "Compact", kv.CompactAsync);
+        Steps(Kv, "Range", kv.Range);
+        Steps(Kv, "Put", kv.Put);
+        Steps(Kv, "DeleteRange", kv.DeleteRange);
+        Steps(Kv, "Txn", kv.Txn);
+        Steps(Kv, "Compact", kv.Compact);
         ServerStream(Kv, "RangeStream", stream.RangeStreamAsync);
 
         Bidi("etcdserverpb.Watch", "Watch");
 
         const string Lease = "etcdserverpb.Lease";
-        Unary(Lease, "LeaseGrant", lease.GrantAsync);
-        Unary(Lease, "LeaseRevoke", lease.RevokeAsync);
+        Steps(Lease, "LeaseGrant", lease.Grant);
+        Steps(Lease, "LeaseRevoke", lease.Revoke);
         Bidi(Lease, "LeaseKeepAlive");
         Unary(Lease, "LeaseTimeToLive", lease.TimeToLiveAsync);
         Unary(Lease, "LeaseLeases", lease.LeasesAsync);
@@ -51,7 +53,7 @@ internal static class ServiceTable
         Unary(Cluster, "MemberPromote");
 
         const string Maintenance = "etcdserverpb.Maintenance";
-        Unary(Maintenance, "Alarm", maintenance.AlarmAsync);
+        Steps(Maintenance, "Alarm", maintenance.Alarm);
         Unary(Maintenance, "Status", maintenance.StatusAsync);
         Unary(Maintenance, "Defragment", maintenance.DefragmentAsync);
         Unary(Maintenance, "Hash", maintenance.HashAsync);
