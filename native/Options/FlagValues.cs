@@ -33,6 +33,9 @@ internal sealed class FlagValues
         return error;
     }
 
+    /// <summary>Forgets everything given.</summary>
+    public void Clear() => _given.Clear();
+
     public string Text(string name)
         => _given.TryGetValue(name, out string? value) ? value : Find(name).Default;
 
