@@ -17,14 +17,14 @@ public sealed class ModelTests
     public void RandomSteps_AgreeWithModel()
     {
         Gen.Select(Gen.Int[0, int.MaxValue], Gen.Int[20, 120])
-            .Sample((seed, steps) => Run(seed, steps, 4096, storeFreelist: seed % 3 == 0), iter: 40, threads: 2);
+            .Sample((seed, steps) => Run(seed, steps, 4096, storeFreelist: seed % 3 == 0), iter: 15, threads: 2);
     }
 
     [Fact]
     public void RandomSteps_SmallPages_AgreeWithModel()
     {
         Gen.Select(Gen.Int[0, int.MaxValue], Gen.Int[20, 120])
-            .Sample((seed, steps) => Run(seed, steps, 1024, storeFreelist: seed % 2 == 0), iter: 40, threads: 2);
+            .Sample((seed, steps) => Run(seed, steps, 1024, storeFreelist: seed % 2 == 0), iter: 15, threads: 2);
     }
 
     private static void Run(int seed, int steps, int pageSize, bool storeFreelist)
