@@ -60,6 +60,7 @@ public sealed class Tree : IDisposable
             MetaPage meta = TreeOpen.ReadMeta(file, path);
             tree = new Tree(file, path, options, fatal, meta);
             tree.FindFreePages(meta);
+            TreeOpen.Settle(fileSystem, file, path, options);
             return tree;
         }
         catch

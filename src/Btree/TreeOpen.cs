@@ -41,6 +41,20 @@ internal static class TreeOpen
         return Create(fileSystem, path, options);
     }
 
+    /// <summary>
+    /// Makes durable what was just read. A process that died between writing a meta and its sync leaves the meta in
+    /// the page cache only, and likewise the name it gave the file; we would call that state durable, let log segments
+    /// go that rest on it, and lose both in a power cut.
+    /// </summary>
+    public static void Settle(IFileSystem fileSystem, IFile file, string path, TreeOptions options)
+    {
+        if (!options.NoSync)
+        {
+            file.Sync();
+            fileSystem.SyncDirectory(Parent(path));
+        }
+    }
+
     /// <summary>Finds the newest valid meta and whether the file is long enough for it.</summary>
     public static MetaPage ReadMeta(IFile file, string path)
     {
@@ -212,8 +226,7 @@ internal static class TreeOpen
             file.Write(0, EmptyTree(pageSize, options.StoreFreelist));
             file.Sync();
             fileSystem.Rename(path + ".new", path);
-            int slash = path.LastIndexOf('/');
-            fileSystem.SyncDirectory(slash < 0 ? "." : slash == 0 ? "/" : path[..slash]);
+            fileSystem.SyncDirectory(Parent(path));
             return file;
         }
         catch
@@ -221,6 +234,12 @@ internal static class TreeOpen
             file.Dispose();
             throw;
         }
+    }
+
+    private static string Parent(string path)
+    {
+        int slash = path.LastIndexOf('/');
+        return slash < 0 ? "." : slash == 0 ? "/" : path[..slash];
     }
 
     private static byte[] EmptyTree(int pageSize, bool storeFreelist)
