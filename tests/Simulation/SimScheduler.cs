@@ -33,6 +33,9 @@ internal sealed class SimScheduler(SimRandom random, SimClock clock)
         return task;
     }
 
+    /// <summary>Stops polling an actor.</summary>
+    public void Remove(IActor actor) => _tasks.RemoveAll(task => task.Actor == actor);
+
     /// <summary>Runs something at a later simulated time.</summary>
     public void After(long delayNs, Action action) => _events.Enqueue(action, (clock.NowNs + delayNs, random.NextUInt64()));
 

@@ -1,0 +1,129 @@
+// Power cuts, failing syncs, a full disk and rotten bits against src/Btree: a commit is there whole or not at all.
+using System;
+using Cairn.Btree;
+using Xunit;
+
+namespace Cairn.Simulation;
+
+public sealed class TreeCrashTests
+{
+    private static readonly Survival[] Survivals = Enum.GetValues<Survival>();
+
+    [Fact]
+    public void Tree_PowerCutAtEveryEventInTurn_KeepsWholeCommits() =>
+        SimSeeds.Run(nameof(Tree_PowerCutAtEveryEventInTurn_KeepsWholeCommits), 2, seed =>
+        {
+            long events;
+            using (var whole = new TreeWorld(new SimRandom(seed)))
+            {
+                long before = whole.Files.Events;
+                whole.Start();
+                whole.Work(12);
+                events = whole.Files.Events - before;
+            }
+
+            for (long cut = 1; cut <= events; cut++)
+            {
+                foreach (Survival survival in Survivals)
+                {
+                    using var world = new TreeWorld(new SimRandom(seed));
+                    world.Files.CutAt = world.Files.Events + cut;
+                    RunUntilCut(world, 12);
+                    world.Files = world.Files.PowerLoss(survival, new SimRandom(seed ^ ((ulong)cut << 8) ^ (ulong)survival));
+                    world.Drop();
+                    world.Start();
+                    world.Work(2);
+                }
+            }
+        });
+
+    [Fact]
+    public void Tree_ManyCutsInOneLife_KeepsWholeCommits() =>
+        SimSeeds.Run(nameof(Tree_ManyCutsInOneLife_KeepsWholeCommits), 300, seed =>
+        {
+            var random = new SimRandom(seed);
+            using var world = new TreeWorld(random.Fork("world"));
+            for (int round = 0; round < 10; round++)
+            {
+                world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(6) : random.Below(150));
+                RunUntilCut(world, 1 + random.Below(30));
+                world.Files.Cut();
+                world.Files = random.Chance(30)
+                    ? world.Files.ProcessDeath(random)
+                    : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+                world.Drop();
+            }
+
+            world.Start();
+            world.Work(5);
+        });
+
+    [Fact]
+    public void Tree_SyncFails_StopsAtOnce() =>
+        SimSeeds.Run(nameof(Tree_SyncFails_StopsAtOnce), 200, seed =>
+        {
+            var random = new SimRandom(seed);
+            using var world = new TreeWorld(random.Fork("world"));
+            world.Start();
+            world.Work(random.Below(15));
+            world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(6);
+            Assert.ThrowsAny<MemberStoppedException>(() => world.Work(40));
+            world.Files.Cut();
+            world.Files = world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Drop();
+            world.Start();
+            world.Work(3);
+        });
+
+    [Fact]
+    public void Tree_DiskFull_StopsLoudlyAndKeepsTheFile() =>
+        SimSeeds.Run(nameof(Tree_DiskFull_StopsLoudlyAndKeepsTheFile), 100, seed =>
+        {
+            var random = new SimRandom(seed);
+            using var world = new TreeWorld(random.Fork("world"));
+            world.Start();
+            world.Work(random.Below(10));
+            world.Files.CapacityBytes = SimFileSystem.Used(world.Files.Root) + random.Below(64 << 10);
+            Assert.ThrowsAny<MemberStoppedException>(() => world.Work(2000));
+            world.Files.Cut();
+            world.Files = world.Files.ProcessDeath(random);
+            world.Drop();
+            world.Start();
+            world.Work(5);
+        });
+
+    [Fact]
+    public void Tree_BitRot_IsRefusedOrHarmless() =>
+        SimSeeds.Run(nameof(Tree_BitRot_IsRefusedOrHarmless), 300, seed =>
+        {
+            var random = new SimRandom(seed);
+            using var world = new TreeWorld(random.Fork("world"));
+            world.Start();
+            world.Work(4 + random.Below(20));
+            world.Files.Cut();
+            world.Files = world.Files.PowerLoss(Survival.Everything, random);
+            world.Drop();
+            var file = (SimInode)world.Files.Find("/data/db")!;
+            file.FlipDurableBit(random.Below(file.Length), random.Below(8));
+            try
+            {
+                world.StartDamaged();
+            }
+            catch (TreeCorruptException)
+            {
+            }
+        });
+
+    /// <summary>Starts and works until the power goes or the member stops itself.</summary>
+    private static void RunUntilCut(TreeWorld world, int commits)
+    {
+        try
+        {
+            world.Start();
+            world.Work(commits);
+        }
+        catch (Exception e) when (e is PowerLossException or MemberStoppedException or Base.FileSystemException)
+        {
+        }
+    }
+}
