@@ -88,7 +88,7 @@ internal sealed class Duties
             worked = _publish.Step(nowNs, this, static (duties, slot) => duties.WriteAttributes(slot));
             if (_publish.Done)
             {
-                ServerLog.Published(_log, _memberId, _options.Name, _clusterId);
+                ServerLog.Published(_log, ServerLog.Id(_memberId), _options.Name, ServerLog.Id(_clusterId));
             }
 
             return worked;

@@ -47,7 +47,7 @@ public sealed partial class Member
         IsLearner = IsLearner,
         IsReady = _duties.IsReady,
         IsStopping = _intake.IsClosed,
-        PendingProposals = System.Threading.Volatile.Read(ref _counters.ProposalsPending),
+        PendingProposals = _counters.ProposalsPending,
         LeaderChanges = _counters.LeaderChanges,
         ProposalsFailed = System.Threading.Volatile.Read(ref _counters.ProposalsFailed),
         SlowApplies = _counters.SlowApplies,

@@ -50,6 +50,20 @@ internal sealed class MemberCounters
         set => Volatile.Write(ref _raft.ReadsAreLocal, value);
     }
 
+    /// <summary>Something in the raft thread waits for the applied index; the store wakes it then.</summary>
+    internal bool RaftWantsApplied
+    {
+        get => Volatile.Read(ref _raft.WantsApplied);
+        set => Volatile.Write(ref _raft.WantsApplied, value);
+    }
+
+    /// <summary>Proposals accepted and not yet seen applied.</summary>
+    internal long ProposalsPending
+    {
+        get => Volatile.Read(ref _raft.ProposalsPending);
+        set => Volatile.Write(ref _raft.ProposalsPending, value);
+    }
+
     /// <summary>The raft thread has ended its part of the stop sequence: nothing more will be committed.</summary>
     internal bool RaftStopped
     {
@@ -108,7 +122,6 @@ internal sealed class MemberCounters
 
     internal ref long ProposalsFailed => ref _slow.ProposalsFailed;
 
-    internal ref long ProposalsPending => ref _slow.ProposalsPending;
 
     [StructLayout(LayoutKind.Sequential, Size = 128)]
     private struct RaftLine
@@ -117,7 +130,9 @@ internal sealed class MemberCounters
         public ulong Term;
         public ulong Leader;
         public long LeaderChanges;
+        public long ProposalsPending;
         public bool ReadsAreLocal;
+        public bool WantsApplied;
         public bool Stopped;
     }
 
@@ -137,6 +152,5 @@ internal sealed class MemberCounters
     {
         public ulong Snapshot;
         public long ProposalsFailed;
-        public long ProposalsPending;
     }
 }

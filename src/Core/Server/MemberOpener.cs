@@ -127,7 +127,7 @@ internal sealed unsafe class MemberOpener : IDisposable
         try
         {
             ServerLog.StartingNew(
-                _environment.Log, _identity.MemberId, _identity.ClusterId, _options.DataDir);
+                _environment.Log, ServerLog.Id(_identity.MemberId), ServerLog.Id(_identity.ClusterId), _options.DataDir);
             return Finish(log, Bootstrapped());
         }
         catch
@@ -182,8 +182,8 @@ internal sealed unsafe class MemberOpener : IDisposable
                 RaftCore core = _initial is null ? Restored(recovery) : Bootstrapped();
                 ServerLog.Restarting(
                     _environment.Log,
-                    _identity.MemberId,
-                    _identity.ClusterId,
+                    ServerLog.Id(_identity.ClusterId),
+                    ServerLog.Id(_identity.MemberId),
                     recovery.HardState.Commit,
                     _consistentIndex,
                     recovery.LastIndex);

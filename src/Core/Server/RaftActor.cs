@@ -110,6 +110,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         worked |= GiveSnapshotMark();
         Scan(nowNs);
         worked |= Stop(nowNs);
+        worked |= AskForApplied();
         NextDeadlineNs = worked ? nowNs : Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue);
         return worked;
     }
@@ -126,6 +127,31 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         _core.Applied != _core.LastIndex || _normal.Count > 0 || _control.Count > 0 || _reads.Count > 0
         || _intake.IsClosed;
 
+    /// <summary>
+    /// Reads need no round while this member is the only voter and an entry of its own term is in the published view:
+    /// then so is everything acknowledged before the term began, and in this term callers are answered after the view.
+    /// </summary>
+    private void PublishReads() =>
+        _counters.ReadsAreLocal = _core.IsReadReady && _counters.AppliedTerm == _core.Term;
+
+    /// <summary>
+    /// Says whether the store shall wake this thread when it has applied something. Most of the time nothing here
+    /// waits for that, the next proposal or scan takes it along, and a wake per write is saved.
+    /// </summary>
+    private bool AskForApplied()
+    {
+        _counters.RaftWantsApplied = !_counters.ReadsAreLocal
+            || _reads.Count > 0
+            || _core.Applying < _core.Commit
+            || _core.LastIndex - _core.Applied > MaxInFlight / 2
+            || _intake.IsClosed;
+        _counters.ProposalsPending = (long)(_core.LastIndex - _core.Applied) + _control.Count + _normal.Count;
+
+        // The flag is visible before the index is looked at, as the store's index is before it looks at the flag.
+        System.Threading.Interlocked.MemoryBarrier();
+        return _counters.RaftWantsApplied && _counters.AppliedIndex != _core.Applied;
+    }
+
     private bool TakeApplied()
     {
         ulong applied = _counters.AppliedIndex;
@@ -133,7 +159,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         while (_confChanges.TryDequeue(out AppliedConfChange change))
         {
             _ = _core.ApplyConfChange(new ConfChangeStep(change.Type, change.NodeId));
-            _counters.ReadsAreLocal = _core.IsReadReady;
+            PublishReads();
             worked = true;
         }
 
@@ -282,16 +308,16 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
 
             if (change.Leader == 0)
             {
-                ServerLog.LostLeader(_log, _core.Id, _leader, change.Term);
+                ServerLog.LostLeader(_log, ServerLog.Id(_core.Id), ServerLog.Id(_leader), change.Term);
             }
             else
             {
                 if (change.Leader == _core.Id)
                 {
-                    ServerLog.BecameLeader(_log, _core.Id, change.Term);
+                    ServerLog.BecameLeader(_log, ServerLog.Id(_core.Id), change.Term);
                 }
 
-                ServerLog.ElectedLeader(_log, _core.Id, change.Leader, change.Term);
+                ServerLog.ElectedLeader(_log, ServerLog.Id(_core.Id), ServerLog.Id(change.Leader), change.Term);
                 _counters.LeaderChanges++;
             }
 
@@ -338,8 +364,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
             any = true;
         }
 
-        // After the commit: whoever sees this has everything acknowledged in the published view.
-        _counters.ReadsAreLocal = _core.IsReadReady;
+        PublishReads();
         if (any)
         {
             _store.Wake();

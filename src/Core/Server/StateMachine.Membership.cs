@@ -92,11 +92,11 @@ internal sealed partial class StateMachine
         ConfigurationChanged(unwritten: true);
         if (change.Type == ConfChangeType.RemoveNode)
         {
-            ServerLog.RemovedMember(_log, change.NodeId);
+            ServerLog.RemovedMember(_log, ServerLog.Id(_clusterId), ServerLog.Id(_memberId), ServerLog.Id(change.NodeId));
         }
         else
         {
-            ServerLog.AddedMember(_log, change.NodeId);
+            ServerLog.AddedMember(_log, ServerLog.Id(_clusterId), ServerLog.Id(_memberId), ServerLog.Id(change.NodeId));
         }
 
         if (wanted)
@@ -121,7 +121,15 @@ internal sealed partial class StateMachine
 
         if (versionBefore != ClusterVersion && ClusterVersion is { } version)
         {
-            ServerLog.ClusterVersionSet(_log, version);
+            if (versionBefore is null)
+            {
+                ServerLog.ClusterVersionSet(_log, ServerLog.Id(_clusterId), ServerLog.Id(_memberId), version);
+            }
+            else
+            {
+                ServerLog.ClusterVersionUpdated(
+                    _log, ServerLog.Id(_clusterId), ServerLog.Id(_memberId), versionBefore, version);
+            }
         }
 
         return ErrorCode.None;

@@ -327,7 +327,7 @@ internal sealed partial class StateMachine : IDisposable
         {
             if (before.Alarms.IndexOf(alarm) < 0)
             {
-                ServerLog.AlarmRaised(_log, AlarmName(alarm.Kind), alarm.MemberId);
+                ServerLog.AlarmRaised(_log, AlarmName(alarm.Kind), ServerLog.Id(alarm.MemberId));
             }
         }
 
@@ -335,7 +335,7 @@ internal sealed partial class StateMachine : IDisposable
         {
             if (after.Alarms.IndexOf(alarm) < 0)
             {
-                ServerLog.AlarmDisarmed(_log, AlarmName(alarm.Kind), alarm.MemberId);
+                ServerLog.AlarmDisarmed(_log, AlarmName(alarm.Kind), ServerLog.Id(alarm.MemberId));
             }
         }
     }

@@ -10,6 +10,7 @@
 //            commits, nothing is applied: the ring fills up and admission says "too many requests".
 // Allocation none per entry. Rare entries (membership, auth, alarms) and snapshots may allocate.
 using System;
+using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Mvcc;
@@ -137,7 +138,12 @@ internal sealed partial class StoreActor : IActor
         _counters.AppliedTerm = _appliedTerm;
         _counters.AppliedIndex = _applied;
         Answer(_clock.NowNs);
-        _raft.Wake();
+        Interlocked.MemoryBarrier();
+        if (_counters.RaftWantsApplied)
+        {
+            _raft.Wake();
+        }
+
         return true;
     }
 
@@ -158,7 +164,12 @@ internal sealed partial class StoreActor : IActor
         {
             _counters.SlowApplies++;
             ServerLog.SlowApply(
-                _log, tookMs, _options.WarningApplyDurationMs, entry.Index, (int)_machine.LastKind, entry.Length);
+                _log,
+                $"{tookMs}ms",
+                $"{_options.WarningApplyDurationMs}ms",
+                entry.Index,
+                _machine.LastKind.ToString(),
+                entry.Length);
         }
 
         if (!wanted)
@@ -200,6 +211,7 @@ internal sealed partial class StoreActor : IActor
             {
                 _durableWaiters.Add(command.Slot, _applied);
                 _freezeWanted = true;
+                _store.TreeActor.Hurry(); // an earlier freeze may be committing: ours comes after it
                 continue;
             }
 
