@@ -143,6 +143,51 @@ public sealed class ViewTests
         Assert.True(refused > 100 && copied > 100 && rewritten > 100 && byBookOnly > 20 && bothWays > 100);
     }
 
+    [Theory]
+    [InlineData("0a01611200", true)] // range_end present but empty: an open end, tried on etcd 3.5.30
+    [InlineData("0a0161", false)]
+    [InlineData("8a80808080000161", false)] // a tag above 32 bits that names field 1
+    [InlineData("0a016118818080808080808080" + "7e", false)] // ten bytes of varint with bits that do not fit
+    [InlineData("0a0161a3060801ac06", false)] // a group closed by another number
+    [InlineData("0a0161a3060005a406", false)] // field number 0 inside a group
+    public void Range_BytesThatARealEtcdWasSeenToAccept_AreAccepted(string hex, bool emptyEnd)
+    {
+        Assert.True(RangeRequest.TryParse(Convert.FromHexString(hex), out RangeRequest request));
+        Assert.Equal("a"u8.ToArray(), request.Key.ToArray());
+        Assert.Equal(emptyEnd, request.HasEmptyRangeEnd);
+    }
+
+    [Fact]
+    public void Txn_SamePutTwiceInOneOperation_LastCountsWhole()
+    {
+        // Tried on etcd 3.5.30: the second request_put has only prev_kv, the answer is "key is not provided".
+        byte[] data = Convert.FromHexString("120c12060a01791201311202" + "2001");
+        Assert.True(RequestCanon.TryReadTxn(data, out TxnRequest txn, out bool unusual));
+        Assert.True(unusual);
+        Assert.Equal(ErrorCode.KeyNotProvided, RequestChecks.CheckTxn(in txn, 128));
+    }
+
+    [Fact]
+    public void Entry_AnyKindAndHeader_RoundTrips()
+    {
+        RequestKind[] kinds = Array.FindAll(Enum.GetValues<RequestKind>(), k => k is not (RequestKind.None or RequestKind.V2));
+        Gen.Select(Gen.OneOfConst(kinds), Gen.Byte.Array[0, 300], Gen.ULong, Gen.Byte.Array[0, 5], Gen.ULong[0, 3]).Sample(
+            (kind, body, id, user, revision) =>
+            {
+                var header = new RequestHeader { Id = id, Username = user, AuthRevision = revision };
+                byte[] bytes = new byte[InternalRaftRequest.Size(kind, body.Length, in header)];
+                var writer = new ProtoWriter(bytes);
+                InternalRaftRequest.Write(ref writer, kind, body, in header);
+                Assert.Equal(bytes.Length, writer.Position);
+                Assert.True(InternalRaftRequest.TryParse(bytes, out InternalRaftRequest read));
+                Assert.Equal((kind, id, revision), (read.Kind, read.Id, read.AuthRevision));
+                Assert.Equal(body, read.Body.ToArray());
+                Assert.Equal(user, read.Username.ToArray());
+                Assert.True(InternalRaftRequest.IsKnown((int)read.Kind));
+            },
+            iter: 3_000);
+    }
+
     [Fact]
     public void Put_UsualBytes_AreCopiedAsTheyCame()
     {

@@ -242,6 +242,28 @@ public sealed class RaftCoreTests(ITestOutputHelper output)
         Assert.Equal(harness.Core.Applied - 10, harness.Core.CompactedIndex);
     }
 
+    [Fact]
+    public void Truncation_WhileAUnitIsInFlight_DoesNotMakeReplacedEntriesDurable()
+    {
+        // Units written before a suffix was replaced are acknowledged afterwards: they count up to the cut only.
+        using RaftHarness harness = Leader();
+        ulong kept = harness.Core.LastIndex;
+        Assert.Equal(ProposalResult.Appended, harness.Propose(10));
+        Assert.Equal(ProposalResult.Appended, harness.Propose(10));
+        _ = harness.TakeUnits();
+        Assert.Throws<Cairn.Base.InvariantException>(() => harness.Core.TruncateFrom(kept + 1)); // a leader never rewrites (R3)
+        _ = harness.Core.ApplyConfChange(new ConfChangeStep(ConfChangeType.AddNode, 9));
+        _ = harness.Core.ApplyConfChange(new ConfChangeStep(ConfChangeType.RemoveNode, RaftHarness.Self));
+        Assert.Equal(RaftRole.Follower, harness.Core.Role);
+        Assert.Throws<Cairn.Base.InvariantException>(() => harness.Core.TruncateFrom(harness.Core.Commit)); // R10
+        int payloads = harness.LivePayloads;
+        harness.Core.TruncateFrom(kept + 2);
+        Assert.Equal(payloads, harness.LivePayloads); // the WAL may still be reading it
+        harness.Sync(10);
+        Assert.Equal((kept + 1, kept + 1), (harness.Core.Durable, harness.Core.LastIndex));
+        Assert.Equal(payloads - 1, harness.LivePayloads);
+    }
+
     [Theory]
     [InlineData(0, 1, 3, "commit index 3 is above the last log index 1")]
     [InlineData(0, 2, 0, "index 2 term 1 found where index 1")]
