@@ -51,6 +51,12 @@ internal sealed class BoundSockets : IDisposable
         _bound[endPoint.ToString()!] = socket;
     }
 
+    /// <summary>The port a URL was bound to; differs from the URL's when that is 0.</summary>
+    public int PortOf(ListenUrl url)
+        => _bound.TryGetValue(EndPointOf(url).ToString()!, out Socket? socket) && socket.LocalEndPoint is IPEndPoint bound
+            ? bound.Port
+            : url.Port;
+
     /// <summary>Gives a bound socket away.</summary>
     public Socket Take(EndPoint endPoint)
         => _bound.Remove(endPoint.ToString()!, out Socket? socket)
