@@ -48,6 +48,7 @@ internal sealed class DataDirectory
             Touch(_root);
             Touch(Member);
             Touch(Snap);
+            SyncNames();
         }
         catch (FileSystemException e)
         {
@@ -64,6 +65,31 @@ internal sealed class DataDirectory
             {
                 _files.DeleteFile(Path.Combine(Snap, name));
             }
+        }
+    }
+
+    /// <summary>
+    /// Makes the directories' names durable, at every start: whoever made them may have died, or lost power, before
+    /// they were, and then everything acknowledged would hang on a name that a power cut takes away.
+    /// </summary>
+    private void SyncNames()
+    {
+        _files.SyncDirectory(Member);
+        _files.SyncDirectory(_root);
+        string? above = Path.GetDirectoryName(Path.GetFullPath(_root));
+        while (above is not null)
+        {
+            try
+            {
+                _files.SyncDirectory(above);
+            }
+            catch (FileSystemException)
+            {
+                // Not ours, perhaps not even readable; whoever made it answers for it.
+                return;
+            }
+
+            above = Path.GetDirectoryName(above);
         }
     }
 
