@@ -45,6 +45,7 @@ internal sealed unsafe class MemberOpener : IDisposable
     private ulong _startIndex;
     private ulong _startTerm;
     private InitialMembership? _initial;
+    private Cluster? _judged; // membership as it will be when the whole log is applied
     private bool _handedOver;
 
     private MemberOpener(MemberOptions options, MemberEnvironment environment)
@@ -264,7 +265,7 @@ internal sealed unsafe class MemberOpener : IDisposable
         }
 
         RestoreState(recovery);
-        ClusterView view = _machine!.Cluster.View;
+        ClusterView view = _judged!.View;
         if (view.IsRemoved(_identity.MemberId))
         {
             throw new MemberStartException(
@@ -272,8 +273,7 @@ internal sealed unsafe class MemberOpener : IDisposable
                 + $"{_options.DataDir} must be removed");
         }
 
-        // Without voters yet (killed before the first tree commit) the log's first entries will bring them.
-        RequireSoleVoter(Math.Max(1, StateMachine.ConfStateOf(view).Voters.Length));
+        RequireSoleVoter(StateMachine.ConfStateOf(view).Voters.Length);
     }
 
     /// <summary>A crash between the making of the log and its first entries: begin again as the same member.</summary>
@@ -361,25 +361,37 @@ internal sealed unsafe class MemberOpener : IDisposable
         var auth = new AuthStore();
         auth.Restore(_store);
         auth.EnsureRevision(_store);
-        var cluster = new Cluster(_identity.MemberId, _identity.ClusterId);
-        bool snapshotHasMembers = _snapshot is not null && cluster.RestoreFromSnapshot(_snapshot.Data).Members.Count > 0;
-        cluster.RestoreFromBuckets(_store, takeMembers: _startIndex > 0 && !snapshotHasMembers);
+        Cluster cluster = RestoredCluster();
         if (recovery is not null)
         {
-            Replay(recovery, cluster);
+            _judged = RestoredCluster();
+            Replay(recovery, cluster, _judged);
         }
 
         RequireKnownVersion(cluster.View.Version);
+        RequireKnownVersion(_judged?.View.Version ?? string.Empty);
         _machine = new StateMachine(
             _store, leases, alarms, auth, cluster, _identity.ClusterId, _identity.MemberId, _options, _environment);
         _machine.ConfigurationChanged(unwritten: true);
+    }
+
+    /// <summary>Membership as of the start snapshot, or of the tree when its file names none.</summary>
+    private Cluster RestoredCluster()
+    {
+        var cluster = new Cluster(_identity.MemberId, _identity.ClusterId);
+        bool snapshotHasMembers = _snapshot is not null && cluster.RestoreFromSnapshot(_snapshot.Data).Members.Count > 0;
+        cluster.RestoreFromBuckets(_store!, takeMembers: _startIndex > 0 && !snapshotHasMembers);
+        return cluster;
     }
 
     /// <summary>
     /// Membership entries that the tree already holds go to memory; every entry that apply will meet is looked into, so
     /// that an unknown kind refuses the start instead of ending a running member.
     /// </summary>
-    private void Replay(WalRecovery recovery, Cluster cluster)
+    /// <param name="recovery">The log.</param>
+    /// <param name="cluster">Gets the membership entries at or below consistent_index.</param>
+    /// <param name="judged">Gets all of them.</param>
+    private void Replay(WalRecovery recovery, Cluster cluster, Cluster judged)
     {
         foreach (ref readonly WalEntry entry in recovery.Entries)
         {
@@ -391,9 +403,17 @@ internal sealed unsafe class MemberOpener : IDisposable
                     throw Undecodable(in entry, "its bytes are not a ConfChange");
                 }
 
-                if (held)
+                try
                 {
-                    _ = cluster.ApplyConfChange((MembershipChange)change.Type, change.NodeId, change.Context, null);
+                    _ = judged.ApplyConfChange((MembershipChange)change.Type, change.NodeId, change.Context, null);
+                    if (held)
+                    {
+                        _ = cluster.ApplyConfChange((MembershipChange)change.Type, change.NodeId, change.Context, null);
+                    }
+                }
+                catch (InvalidDataException e)
+                {
+                    throw Undecodable(in entry, e.Message);
                 }
 
                 continue;
@@ -419,13 +439,22 @@ internal sealed unsafe class MemberOpener : IDisposable
                 throw Undecodable(in entry, "its bytes are neither an InternalRaftRequest nor a v2 Request");
             }
 
-            if (held)
-            {
-                _ = StateMachine.ReplayCluster(in request, cluster, null);
-            }
-            else if (!InternalRaftRequest.IsKnown((int)request.Kind))
+            if (!held && !InternalRaftRequest.IsKnown((int)request.Kind))
             {
                 throw Undecodable(in entry, $"request kind {(int)request.Kind} is unknown to this server");
+            }
+
+            try
+            {
+                _ = StateMachine.ReplayCluster(in request, judged, null);
+                if (held)
+                {
+                    _ = StateMachine.ReplayCluster(in request, cluster, null);
+                }
+            }
+            catch (InvalidDataException e)
+            {
+                throw Undecodable(in entry, e.Message);
             }
         }
     }

@@ -287,7 +287,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         bool any = false;
         while (_wal.HasRoom && _core.TryTakeAppend(out AppendUnit unit))
         {
-            _wal.Give(_core, in unit);
+            _wal.Give(_core, in unit, mustSync: _stopFlushed);
             any = true;
         }
 

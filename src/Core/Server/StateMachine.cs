@@ -286,8 +286,16 @@ internal sealed partial class StateMachine : IDisposable
         ref NativeBuffer output)
     {
         _scratch.Reset();
-        ErrorCode outcome = Decoded(
-            in entry, Auth.Apply(request.Kind, request.Body, entry.Index, Store, _scratch));
+        ErrorCode outcome = ErrorCode.Internal;
+        try
+        {
+            outcome = Decoded(in entry, Auth.Apply(request.Kind, request.Body, entry.Index, Store, _scratch));
+        }
+        catch (System.IO.InvalidDataException e)
+        {
+            Refuse(in entry, e.Message);
+        }
+
         Answer(outcome, in header, wanted, ref output);
         return outcome;
     }

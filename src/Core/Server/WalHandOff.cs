@@ -53,7 +53,10 @@ internal sealed unsafe class WalHandOff : IDisposable
     internal const int UnitEntriesMax = 1024;
 
     /// <summary>Hands a unit over. Only while <see cref="HasRoom"/>.</summary>
-    internal void Give(RaftCore core, in AppendUnit unit)
+    /// <param name="core">Whose entries.</param>
+    /// <param name="unit">What to write.</param>
+    /// <param name="mustSync">Sync it whatever it holds: the last one of a clean stop.</param>
+    internal void Give(RaftCore core, in AppendUnit unit, bool mustSync)
     {
         WalEntry* entries = null;
         if (unit.EntryCount > 0)
@@ -71,7 +74,7 @@ internal sealed unsafe class WalHandOff : IDisposable
                 Term = unit.HardState.Term,
                 Vote = unit.HardState.Vote,
                 Commit = unit.HardState.Commit,
-                MustSync = unit.MustSync,
+                MustSync = unit.MustSync | mustSync,
             },
             unit.Sequence);
     }
