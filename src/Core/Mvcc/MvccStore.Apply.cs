@@ -196,6 +196,9 @@ public sealed unsafe partial class MvccStore
             }
         }
 
+        // A key that was there when the txn was checked may have been deleted by an earlier op of it (an open-ended
+        // delete passes the duplicate rule). etcd's member ends itself there; here nothing is taken over: the put
+        // stores an empty value, no lease, the same on every member.
         if (put.IgnoreLease)
         {
             pair.Lease = oldLease;
