@@ -111,8 +111,8 @@ internal readonly unsafe struct KeyHistoryWriter
             // A tombstone closes its generation, so it is the last of its block.
             if (newer == null)
             {
-                Retire(block);
-                record->Head = null;
+                // The block stays with the record until that is retired: a reader on its way must find the
+                // tombstone, not the inline revision that a null Head stands for.
                 return false;
             }
 

@@ -1,0 +1,441 @@
+// StressTests: reader threads against the writer, freezes, commits, compaction, sweeps and shrinking, all at once.
+//
+// Why        One thread cannot show a torn View, a node freed too early or a page reused under a reader. Here every
+//            answer is compared with what each key was at that revision: append-only lists the writer fills before
+//            it publishes, so readers can look things up without a lock.
+// Length     3 s, or CAIRN_STRESS_SECONDS.
+using System;
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
+using System.IO;
+using System.Text;
+using System.Threading;
+using Cairn.Base;
+using Cairn.Btree;
+using Cairn.Core.Leases;
+using Cairn.Core.Mvcc;
+using Cairn.Core.Protocol;
+using Xunit;
+
+namespace Cairn.Core.Tests.Mvcc;
+
+public sealed class StressTests
+{
+    private const int KeyCount = 3000;
+    private static readonly HeaderFields Header = new(1, 2, 3);
+
+    [Fact]
+    public void ReadersAndWriter_AllBackgroundWorkRunning_EveryAnswerIsTheModels()
+    {
+        double seconds = double.TryParse(Environment.GetEnvironmentVariable("CAIRN_STRESS_SECONDS"), out double asked) ? asked : 3;
+        string directory = Directory.CreateTempSubdirectory("cairn-stress-").FullName;
+        var failures = new ConcurrentQueue<string>();
+        try
+        {
+            using Tree tree = Tree.Open(
+                PosixFileSystem.Instance, Path.Combine(directory, "db"), new TreeOptions { NoSync = true, ReserveBytes = 8L << 30 }, new ThrowingFatal());
+            using var world = new World(tree, failures, seconds);
+            world.Run();
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+
+        Assert.True(failures.IsEmpty, string.Join("\n", failures));
+    }
+
+    private static byte[] KeyOf(int i) => Encoding.ASCII.GetBytes($"/registry/{i:d5}");
+
+    /// <summary>A value that says whose it is: revision, then bytes drawn from it.</summary>
+    private static byte[] ValueOf(int key, long main)
+    {
+        byte[] value = new byte[16 + ((key + main) % 97 * 7)];
+        BinaryPrimitives.WriteInt64BigEndian(value, main);
+        BinaryPrimitives.WriteInt32BigEndian(value.AsSpan(8), key);
+        value.AsSpan(12).Fill((byte)main);
+        return value;
+    }
+
+    /// <summary>All revisions one key ever had; filled by the writer, read by anybody.</summary>
+    private sealed class Line
+    {
+        private (long Main, long Created, long Version)[] _revisions = new (long, long, long)[16];
+        private int _count;
+
+        public void Append(long main, long created, long version)
+        {
+            if (_count == _revisions.Length)
+            {
+                var bigger = new (long, long, long)[_count * 2];
+                Array.Copy(_revisions, bigger, _count);
+                Volatile.Write(ref _revisions, bigger);
+            }
+
+            _revisions[_count] = (main, created, version);
+            Volatile.Write(ref _count, _count + 1);
+        }
+
+        /// <summary>The newest at or below; version 0 stands for deleted or never there.</summary>
+        public (long Main, long Created, long Version) At(long main)
+        {
+            int high = Volatile.Read(ref _count);
+            (long Main, long Created, long Version)[] revisions = Volatile.Read(ref _revisions);
+            int low = 0;
+            while (low < high)
+            {
+                int middle = (low + high) / 2;
+                if (revisions[middle].Main <= main)
+                {
+                    low = middle + 1;
+                }
+                else
+                {
+                    high = middle;
+                }
+            }
+
+            return low == 0 ? default : revisions[low - 1];
+        }
+    }
+
+    private sealed class World : IDisposable
+    {
+        private readonly Tree _tree;
+        private readonly ConcurrentQueue<string> _failures;
+        private readonly long _endNs;
+        private readonly NativePool _pool = new();
+        private readonly MvccStore _store;
+        private readonly ActorThread _treeThread;
+        private readonly Line[] _lines = new Line[KeyCount];
+        private long _answers;
+        private long _pairs;
+        private long _hashes;
+        private int _defragments;
+
+        public World(Tree tree, ConcurrentQueue<string> failures, double seconds)
+        {
+            _tree = tree;
+            _failures = failures;
+            _endNs = SystemClock.Instance.NowNs + (long)(seconds * 1e9);
+            _store = MvccStore.Open(
+                tree,
+                new MvccOptions { Pool = _pool, BufferBytesMax = 4 << 20, PinSlots = 8, CompactionPauseNs = 100_000, CompactionBatchLimit = 200 },
+                new ThrowingFatal());
+            _treeThread = new ActorThread(_store.TreeActor, SystemClock.Instance, new RecordingFatal(failures));
+            _store.TreeActor.Waker = _treeThread;
+            for (int i = 0; i < KeyCount; i++)
+            {
+                _lines[i] = new Line();
+            }
+        }
+
+        private bool IsOver => SystemClock.Instance.NowNs >= _endNs || !_failures.IsEmpty;
+
+        public void Run()
+        {
+            _treeThread.Start();
+            var threads = new Thread[4];
+            for (int i = 0; i < threads.Length; i++)
+            {
+                int seed = i;
+                threads[i] = new Thread(() => Guard(() =>
+                {
+                    if (seed == 3)
+                    {
+                        HashLoop(new Random(seed));
+                    }
+                    else
+                    {
+                        ReadLoop(new Random(seed));
+                    }
+                }));
+                threads[i].Start();
+            }
+
+            Guard(() => WriteLoop(new Random(99)));
+            foreach (Thread thread in threads)
+            {
+                thread.Join();
+            }
+
+            if (!_failures.IsEmpty)
+            {
+                return; // a reader that failed has left its pin behind
+            }
+
+            Guard(Finish);
+            Assert.InRange(_answers, 100, long.MaxValue);
+            Assert.InRange(_pairs, 1000, long.MaxValue);
+            Assert.InRange(_hashes, 1, long.MaxValue);
+        }
+
+        public void Dispose()
+        {
+            _treeThread.Dispose();
+            _store.Dispose();
+        }
+
+        private void Guard(Action body)
+        {
+            try
+            {
+                body();
+            }
+            catch (Exception exception)
+            {
+                _failures.Enqueue(exception.ToString());
+            }
+        }
+
+        // ---- the store thread ----
+
+        private void WriteLoop(Random random)
+        {
+            using var leases = new Lessor(2, 1);
+            var output = new NativeBuffer(_pool);
+            ulong index = 1;
+            long nextFreeze = 0;
+            long nextCompact = 0;
+            while (!IsOver)
+            {
+                long now = SystemClock.Instance.NowNs;
+                int batch = random.Next(1, 20);
+                for (int i = 0; i < batch && !_store.MustPause; i++)
+                {
+                    index++;
+                    Write(random, new ApplyContext(leases, Header, wantsResponse: true), ref output);
+                }
+
+                _store.PublishView();
+                while (_store.Work(now) && random.Next(4) != 0)
+                {
+                }
+
+                if (now >= nextFreeze && _store.TryFreeze(new FreezePoint(index, 2, default)))
+                {
+                    nextFreeze = now + random.Next(1, 10) * 1_000_000L;
+                }
+
+                if (now >= nextCompact)
+                {
+                    nextCompact = now + random.Next(5, 80) * 1_000_000L;
+                    Compact(random, new ApplyContext(leases, Header, wantsResponse: false), ref output);
+                    _store.PublishView();
+                    if (random.Next(3) == 0)
+                    {
+                        _ = _store.TreeActor.Defragment(_ => Interlocked.Increment(ref _defragments), null);
+                    }
+                }
+            }
+
+            output.Free();
+        }
+
+        private void Write(Random random, ApplyContext context, ref NativeBuffer output)
+        {
+            output.Reset();
+            long main = _store.Revision + 1;
+            int first = random.Next(KeyCount);
+            ErrorCode error;
+            if (random.Next(200) == 0)
+            {
+                int count = random.Next(2) == 0 ? random.Next(1, 20) : random.Next(1, KeyCount);
+                int last = Math.Min(KeyCount, first + count);
+                error = _store.DeleteRange(new DeleteOp(KeyOf(first), KeyOf(last), random.Next(2) == 0).Encode(), context, ref output);
+                for (int i = first; i < last; i++)
+                {
+                    Forget(i, main);
+                }
+            }
+            else if (random.Next(10) == 0)
+            {
+                int second = (first + 1 + random.Next(KeyCount - 1)) % KeyCount;
+                error = _store.Txn(
+                    new TxnOp([], [Put(first, main), Put(second, main), new RangeOp(KeyOf(second), [])], []).Encode(), context, ref output);
+                Remember(first, main);
+                Remember(second, main);
+            }
+            else
+            {
+                error = _store.Put(Put(first, main).Encode(), context, ref output);
+                Remember(first, main);
+            }
+
+            Assert.Equal(ErrorCode.None, error);
+        }
+
+        private static PutOp Put(int key, long main) => new(KeyOf(key), ValueOf(key, main)) { PrevKv = main % 5 == 0 };
+
+        private void Remember(int key, long main)
+        {
+            (_, long created, long version) = _lines[key].At(long.MaxValue);
+            _lines[key].Append(main, version == 0 ? main : created, version + 1);
+        }
+
+        private void Forget(int key, long main)
+        {
+            if (_lines[key].At(long.MaxValue).Version != 0)
+            {
+                _lines[key].Append(main, 0, 0);
+            }
+        }
+
+        private void Compact(Random random, ApplyContext context, ref NativeBuffer output)
+        {
+            long at = _store.Revision - random.Next(0, 2000);
+            if (at <= _store.CompactRevision)
+            {
+                return;
+            }
+
+            byte[] request = new byte[16];
+            var writer = new ProtoWriter(request);
+            writer.WriteVarintField(1, (ulong)at);
+            Assert.Equal(ErrorCode.None, _store.Compact(writer.Written, context, ref output));
+        }
+
+        // ---- readers ----
+
+        private void ReadLoop(Random random)
+        {
+            var output = new NativeBuffer(_pool);
+            while (!IsOver)
+            {
+                ViewPin pin = _store.Pin();
+                int reads = random.Next(1, 6);
+                for (int i = 0; i < reads; i++)
+                {
+                    ReadOnce(random, pin, ref output);
+                }
+
+                if (random.Next(50) == 0)
+                {
+                    // A slow client: what it has pinned stays as it was.
+                    long until = SystemClock.Instance.NowNs + random.Next(30) * 1_000_000L;
+                    while (SystemClock.Instance.NowNs < until)
+                    {
+                        ReadOnce(random, pin, ref output);
+                    }
+                }
+
+                _store.Unpin(pin);
+            }
+
+            output.Free();
+        }
+
+        private void ReadOnce(Random random, in ViewPin pin, ref NativeBuffer output)
+        {
+            long lowest = Math.Max(1, pin.CompactRevision);
+            long revision = random.Next(2) == 0 ? 0 : random.NextInt64(lowest, pin.Revision + 1);
+            long at = revision == 0 ? pin.Revision : revision;
+            int first = random.Next(KeyCount);
+            int last = Math.Min(KeyCount, first + (random.Next(8) == 0 ? random.Next(KeyCount) : random.Next(1, 30)));
+            var request = new RangeOp(KeyOf(first), last == first + 1 ? [] : KeyOf(last)) { Revision = revision };
+            output.Reset();
+            ErrorCode error = _store.Range(request.Encode(), pin, Header, ref output);
+            Assert.Equal(ErrorCode.None, error);
+            int next = first;
+            long count = 0;
+            var reader = new ProtoReader(output.WrittenSpan);
+            while (reader.NextField())
+            {
+                switch (reader.Field)
+                {
+                    case 2:
+                        next = Check(reader.ReadBytes(), next, last, at);
+                        count++;
+                        break;
+                    case 4:
+                        Assert.Equal(count, reader.ReadInt64());
+                        break;
+                    default:
+                        reader.Skip();
+                        break;
+                }
+            }
+
+            for (; next < last; next++)
+            {
+                Assert.Equal((next, at, 0L), (next, at, _lines[next].At(at).Version));
+            }
+
+            Interlocked.Increment(ref _answers);
+            Interlocked.Add(ref _pairs, count);
+        }
+
+        /// <summary>The next pair of an answer; keys passed over must have been absent. Returns the key after it.</summary>
+        private int Check(ReadOnlySpan<byte> stored, int next, int last, long at)
+        {
+            Assert.True(KeyValue.TryParse(stored, out KeyValue pair));
+            while (next < last && !pair.Key.SequenceEqual(KeyOf(next)))
+            {
+                Assert.Equal((next, at, 0L), (next, at, _lines[next].At(at).Version));
+                next++;
+            }
+
+            Assert.InRange(next, 0, last - 1);
+            Assert.Equal((next, at, _lines[next].At(at)), (next, at, (pair.ModRevision, pair.CreateRevision, pair.Version)));
+            Assert.True(pair.Value.SequenceEqual(ValueOf(next, pair.ModRevision)), $"value of key {next} at {pair.ModRevision}");
+            return next + 1;
+        }
+
+        private void HashLoop(Random random)
+        {
+            while (!IsOver)
+            {
+                ViewPin pin = _store.Pin();
+                long revision = random.NextInt64(Math.Max(1, pin.CompactRevision), pin.Revision + 1);
+                _store.Unpin(pin);
+                if (_store.HashKv(revision, out HashKvResult first) == ErrorCode.None
+                    && _store.HashKv(revision, out HashKvResult second) == ErrorCode.None
+                    && first.CompactRevision == second.CompactRevision)
+                {
+                    Assert.Equal((revision, first.Hash), (revision, second.Hash));
+                    _hashes++;
+                }
+            }
+        }
+
+        /// <summary>All work ends, memory comes back, the file is sound, and a second open sees the same.</summary>
+        private void Finish()
+        {
+            long deadline = SystemClock.Instance.NowNs + 60_000_000_000;
+            bool done = false;
+            while (!done)
+            {
+                Assert.True(SystemClock.Instance.NowNs < deadline, "the background work comes to an end");
+                long now = SystemClock.Instance.NowNs;
+                bool did = _store.Work(now);
+                done = !did && _store.TryFreeze(new FreezePoint(ulong.MaxValue / 2, 2, default)) && !_store.IsFrozen
+                    && _store.FinishedCompactRevision == _store.CompactRevision && _store.Index.Reclaimer.Count == 0;
+            }
+
+            _treeThread.Stop();
+            while (_store.TreeActor.Poll(SystemClock.Instance.NowNs) || _store.Work(SystemClock.Instance.NowNs))
+            {
+            }
+
+            TreeCheckResult check = _tree.Check(_tree.CurrentRoot, againstFreelist: true);
+            Assert.True(check.IsOk, string.Join("\n", check.Errors));
+            using MvccStore second = MvccStore.Open(_tree, new MvccOptions { Pool = _pool, PinSlots = 8 }, new ThrowingFatal());
+            Assert.Equal(_store.Revision, second.Revision);
+            Assert.Equal(_store.CompactRevision, second.CompactRevision);
+            Assert.Equal(_store.IndexedKeys, second.IndexedKeys);
+            Assert.Equal(ErrorCode.None, _store.HashKv(0, out HashKvResult live));
+            Assert.Equal(ErrorCode.None, second.HashKv(0, out HashKvResult reopened));
+            Assert.Equal(live.Hash, reopened.Hash);
+        }
+    }
+
+    private sealed class RecordingFatal(ConcurrentQueue<string> failures) : IFatal
+    {
+        [System.Diagnostics.CodeAnalysis.DoesNotReturn]
+        public void Stop(string message, Exception? cause = null)
+        {
+            failures.Enqueue("fatal: " + message + cause);
+            throw new InvalidOperationException(message, cause);
+        }
+    }
+}
