@@ -158,14 +158,20 @@ public sealed class CorruptionTests : IDisposable
     public void Page_DamagedAfterOpen_IsRefusedAtItsFirstVisit()
     {
         using TestTree test = new(Options);
-        TreeWriter writer = test.Tree.BeginWrite();
-        TreeBucket bucket = writer.CreateBucket("b"u8);
-        for (int i = 0; i < 500; i++)
+        for (int commit = 0; commit < 6; commit++)
         {
-            bucket.Put(TestTree.Revision(i), new byte[50]);
+            // Pages are reused, and each has been visited in its earlier life.
+            Assert.True(test.Tree.Check(test.Tree.CurrentRoot).IsOk);
+            TreeWriter writer = test.Tree.BeginWrite();
+            TreeBucket bucket = writer.CreateBucketIfMissing("b"u8);
+            for (int i = 0; i < 500; i++)
+            {
+                bucket.Put(TestTree.Revision(i), new byte[50]);
+            }
+
+            writer.Commit();
         }
 
-        writer.Commit();
         ulong victim = FirstLeaf(test.Tree);
         using (IFile file = PosixFileSystem.Instance.Open(test.FilePath, FileOpenMode.ReadWrite))
         {
