@@ -40,6 +40,8 @@ public sealed unsafe class TreeActor : IActor
     private const int ChangesPerPoll = 1000;
     private const long BytesPerPoll = 1 << 20;
     private const int ShrinkPages = 256;
+    private const long ShrinkWaitNs = 10_000_000;
+    private const long AgeEveryNs = 1_000_000_000;
     private readonly Tree _tree;
     private readonly SpscRing<TreeCommand> _commands;
     private readonly SpscRing<TreeReport> _reports;
@@ -56,6 +58,8 @@ public sealed unsafe class TreeActor : IActor
     private bool _shrinkMore;
     private bool _shrinking; // the commit under way holds a shrink step
     private bool _hurry;
+    private long _nextShrinkNs;
+    private long _nextAgeNs;
 
     internal TreeActor(
         MvccStore store, Tree tree, MvccOptions options, SpscRing<TreeCommand> commands, SpscRing<TreeReport> reports)
@@ -76,10 +80,12 @@ public sealed unsafe class TreeActor : IActor
     public IWaker? Waker { get; set; }
 
     /// <inheritdoc/>
-    public long NextDeadlineNs => _commit is not null ? _commit.NextDeadlineNs
-        : _batch.Buffer is not null || _defragment.Completed is not null ? 0
-        : _run.IsActive ? _run.NextSliceNs
-        : long.MaxValue;
+    public long NextDeadlineNs => Math.Min(_nextAgeNs, _commit is not null ? _commit.NextDeadlineNs : NextWorkNs);
+
+    private long NextWorkNs => _batch.Buffer is not null ? 0
+        : Math.Min(
+            _defragment.Completed is not null ? _nextShrinkNs : long.MaxValue,
+            _run.IsActive ? _run.NextSliceNs : long.MaxValue);
 
     /// <summary>Commits that became durable since the start. Any thread.</summary>
     public long Commits => Volatile.Read(ref _commits);
@@ -89,6 +95,13 @@ public sealed unsafe class TreeActor : IActor
     /// <inheritdoc/>
     public bool Poll(long nowNs)
     {
+        if (nowNs >= _nextAgeNs)
+        {
+            // Blocks nobody has made resident for two ages are asked for again before they are touched.
+            _tree.AgeResidency();
+            _nextAgeNs = nowNs + AgeEveryNs;
+        }
+
         if (_commit is not null)
         {
             if (Volatile.Read(ref _hurry))
@@ -120,10 +133,11 @@ public sealed unsafe class TreeActor : IActor
         {
             _runFinishing = _run.Slice(Bucket(BucketId.Key), Bucket(BucketId.Meta), nowNs);
         }
-        else if (_batch.Buffer is null && _defragment.Completed is not null)
+        else if (_batch.Buffer is null && _defragment.Completed is not null && nowNs >= _nextShrinkNs)
         {
             _shrinking = true;
             _shrinkMore = Writer().ShrinkStep(ShrinkPages);
+            _nextShrinkNs = _tree.IsShrinkWaiting ? nowNs + ShrinkWaitNs : 0;
         }
 
         if (_writer is null)
