@@ -18,11 +18,18 @@ internal sealed class ShrinkPosition
 
     /// <summary>Something was moved since the walk last began at the first bucket.</summary>
     public bool MovedInThisRound { get; set; }
+
+    /// <summary>Steps in a row that moved nothing while the mark stood still: pins hold the pages.</summary>
+    public int StalledSteps { get; set; }
+
+    /// <summary>Mark at the last step.</summary>
+    public ulong HighWater { get; set; }
 }
 
 internal unsafe ref struct ShrinkWalk
 {
     private const int BranchesMax = 256;
+    private const int StalledStepsMax = 100;
     private readonly TreeWriter _writer;
     private readonly Tree _tree;
     private readonly ShrinkPosition _position;
@@ -30,6 +37,7 @@ internal unsafe ref struct ShrinkWalk
     private int _budget;
     private int _branchesLeft;
     private bool _stopped;
+    private bool _moved;
 
     public ShrinkWalk(TreeWriter writer, int maxPages)
     {
@@ -41,6 +49,22 @@ internal unsafe ref struct ShrinkWalk
     }
 
     public bool Run()
+    {
+        bool more = Walk();
+        bool stalled = more && !_moved && _tree.Free.HighWater >= _position.HighWater;
+        _position.StalledSteps = stalled ? _position.StalledSteps + 1 : 0;
+        _position.HighWater = _tree.Free.HighWater;
+        if (_position.StalledSteps >= StalledStepsMax)
+        {
+            // Somebody reads an old state for long (a download). What it holds can be had another time.
+            _position.StalledSteps = 0;
+            return false;
+        }
+
+        return more;
+    }
+
+    private bool Walk()
     {
         ulong highWater = _tree.Free.HighWater;
         long unused = _tree.Free.Count + _tree.Pending.Count;
@@ -179,6 +203,7 @@ internal unsafe ref struct ShrinkWalk
         Node leaf = bucket.LeafForWrite(key);
         _budget -= (int)Math.Max(1, leaf.Pages);
         _position.MovedInThisRound = true;
+        _moved = true;
     }
 
     private readonly bool IsBeyond(ulong id, uint overflow) => id + overflow >= _target;

@@ -98,6 +98,12 @@ public sealed class Tree : IDisposable
     public bool IsTrimPending => FileTrim.IsWorthwhile(FileBytes, (long)_current.HighWater * PageSize)
         && !FileTrim.IsWorthwhile(FileBytes, (long)_previous.HighWater * PageSize);
 
+    /// <summary>
+    /// The last shrink step found nothing it may move yet, because pinned states still see the pages: wait some
+    /// milliseconds before the next one. Tree thread.
+    /// </summary>
+    public bool IsShrinkWaiting => Shrink.StalledSteps > 0;
+
     internal IFile File { get; }
 
     internal TreeOptions Options { get; }

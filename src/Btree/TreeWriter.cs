@@ -88,7 +88,10 @@ public sealed unsafe class TreeWriter
     /// Marks up to this many pages near the end of the file for rewriting; the commit places them low. Looks at a
     /// bounded number of branch pages per call.
     /// </summary>
-    /// <returns>True while there is more to gain; call again in a later transaction.</returns>
+    /// <returns>
+    /// True while there is more to gain: call again in a later transaction, after a pause if
+    /// <see cref="Tree.IsShrinkWaiting"/>. A hundred such waits in a row end it.
+    /// </returns>
     public bool ShrinkStep(int maxPages)
     {
         AssertOpen();

@@ -39,6 +39,10 @@ public sealed class ShrinkTests
             Step(test.Tree, 100);
         }
 
+        // A pin held for long does not make it run for ever.
+        Assert.True(test.Tree.IsShrinkWaiting);
+        Shrink(test.Tree, 100);
+        Assert.False(test.Tree.IsShrinkWaiting);
         Assert.True(test.Tree.FileBytes >= (long)pin.Root.HighWater * 4096);
         Assert.Equal(expected, Oracle.HashOf(new TreeReader(test.Tree, pin.Root)));
         test.ExpectSound();
