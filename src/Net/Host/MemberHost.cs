@@ -41,10 +41,20 @@ public sealed class MemberHost : IAsyncDisposable
         _fatal = fatal;
         _sockets = sockets;
         Member = member;
+        var ports = new List<int>();
+        foreach (ListenUrl url in options.ListenClientUrls)
+        {
+            ports.Add(sockets.PortOf(url));
+        }
+
+        ClientPorts = ports;
     }
 
     /// <summary>The hosted member.</summary>
     public Member Member { get; }
+
+    /// <summary>Ports of <see cref="HostOptions.ListenClientUrls"/>, in their order; of use when they ask for port 0.</summary>
+    public IReadOnlyList<int> ClientPorts { get; }
 
     /// <summary>Completes when the member has stopped, by itself or by <see cref="StopAsync"/>.</summary>
     public Task Ended => Member.Stopped;
