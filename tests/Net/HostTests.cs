@@ -288,11 +288,17 @@ public sealed class HostTests
         }
 
         await member.Client.CallAsync(Kv + "Compact", Message(Number(1, 41), Number(2, 1)));
-        GrpcAnswer defragmented = await member.Client.CallAsync(Maintenance + "Defragment", []);
-        Assert.Equal(0, defragmented.Code);
-        Assert.Empty(defragmented.Single);
-        byte[] status = (await member.Client.CallAsync(Maintenance + "Status", [])).Single;
-        Assert.InRange(NumberOf(status, 3), 50_000, 600_000);
+        long size = long.MaxValue;
+        for (int i = 0; i < 5 && size > 600_000; i++)
+        {
+            // Pages that a pinned View still reaches stay for the next call.
+            GrpcAnswer defragmented = await member.Client.CallAsync(Maintenance + "Defragment", []);
+            Assert.Equal(0, defragmented.Code);
+            Assert.Empty(defragmented.Single);
+            size = NumberOf((await member.Client.CallAsync(Maintenance + "Status", [])).Single, 3);
+        }
+
+        Assert.InRange(size, 50_000, 600_000);
         Assert.Equal(1, NumberOf((await member.Client.CallAsync(Kv + "Range", Text(1, "k"))).Single, 4));
     }
 

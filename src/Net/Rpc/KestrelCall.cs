@@ -132,7 +132,7 @@ internal sealed class KestrelCall : RpcCall
         catch (Exception e) when (e is ConnectionAbortedException or ConnectionResetException or IOException or OperationCanceledException)
         {
             // The client reset the stream or hung up; nobody reads the answer.
-            bool late = DeadlineNs != long.MaxValue && _server.Clock.NowNs >= DeadlineNs;
+            bool late = _deadlineSource is { IsCancellationRequested: true } || _server.Clock.NowNs >= DeadlineNs;
             Fail(late ? RpcCode.DeadlineExceeded : RpcCode.Canceled, late ? "context deadline exceeded" : "context canceled");
         }
         catch (Exception e)
