@@ -184,14 +184,14 @@ public sealed class HostTests
     [Fact]
     public async Task Quota_Passed_RefusesPutsAndShowsEverywhere()
     {
-        await using MemberFixture member = await MemberFixture.StartAsync(o => o with { QuotaBytes = 400_000, UnsafeNoSync = true });
+        await using MemberFixture member = await MemberFixture.StartAsync(o => o with { QuotaBytes = 400_000, BatchIntervalMs = 10 });
         GrpcAnswer answer;
         int rounds = 0;
         do
         {
             answer = await member.Client.CallAsync(Kv + "Put", Message(Text(1, "k" + rounds), Bytes(2, new byte[50_000])));
         }
-        while (answer.Code == 0 && rounds++ < 200);
+        while (answer.Code == 0 && rounds++ < 1000);
         Assert.Equal((8, "etcdserver: mvcc: database space exceeded"), (answer.Code, answer.Message));
 
         // The refusal raises the alarm through the log; a linearizable call behind it sees it.

@@ -44,6 +44,13 @@ public sealed class TranscriptTests
             GrpcAnswer answer = await member.Client.CallAsync(
                 step.GetProperty("m").GetString()!, RequestOf(step), [.. metadata]);
             string? difference = Compare(step, answer);
+            for (int i = 0; i < 200 && difference is not null && step.GetProperty("m").GetString()!.EndsWith("HashKV", StringComparison.Ordinal); i++)
+            {
+                // The recorded member had finished the compaction before; its hash is remembered from then on.
+                await Task.Delay(10);
+                difference = Compare(step, await member.Client.CallAsync(step.GetProperty("m").GetString()!, RequestOf(step)));
+            }
+
             if (difference is not null)
             {
                 wrong.Add($"step {number} {step.GetProperty("m")} {Cut(step.GetProperty("rq").ToString())}: {difference}");
