@@ -27,6 +27,10 @@ public sealed class MemberCrashTests
         });
 
     [Fact]
+    public void Member_SameSeed_RunsTheSame() =>
+        SimSeeds.Run(nameof(Member_SameSeed_RunsTheSame), 3, static seed => Assert.Equal(TraceOf(seed), TraceOf(seed)));
+
+    [Fact]
     public void Member_PowerCutAtEveryEventInTurn_KeepsAcknowledgedWrites() =>
         SimSeeds.Run(nameof(Member_PowerCutAtEveryEventInTurn_KeepsAcknowledgedWrites), 1, seed =>
         {
@@ -54,25 +58,11 @@ public sealed class MemberCrashTests
 
     [Fact]
     public void Member_ManyCrashesInOneLife_KeepsAcknowledgedWrites() =>
-        SimSeeds.Run(nameof(Member_ManyCrashesInOneLife_KeepsAcknowledgedWrites), 60, seed =>
-        {
-            var random = new SimRandom(seed);
-            using var world = new MemberWorld(random.Fork("world"));
-            for (int round = 0; round < 10; round++)
-            {
-                world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(20) : random.Below(400));
-                RunUntilCut(world, 1 + random.Below(150));
-                world.Files.Cut();
-                world.Files = random.Chance(40)
-                    ? world.Files.ProcessDeath(random)
-                    : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
-                world.Drop();
-            }
+        SimSeeds.Run(nameof(Member_ManyCrashesInOneLife_KeepsAcknowledgedWrites), 60, static seed => ManyCrashes(seed, default));
 
-            world.Start();
-            world.Work(20);
-            world.Verify();
-        });
+    [Fact]
+    public void Member_OnADiskThatForgetsSyncs_IsCaughtByTheseTests() =>
+        SimSeeds.ExpectFound(200, static seed => ManyCrashes(seed, (".wal", 5)));
 
     [Fact]
     public void Member_SyncFails_StopsAndKeepsAcknowledgedWrites() =>
@@ -112,6 +102,36 @@ public sealed class MemberCrashTests
             world.Work(20);
             world.Verify();
         });
+
+    private static string TraceOf(ulong seed)
+    {
+        using var world = new MemberWorld(new SimRandom(seed));
+        world.Start();
+        world.Work(200);
+        world.Verify();
+        return world.Trace;
+    }
+
+    private static void ManyCrashes(ulong seed, (string Suffix, int Every) lie)
+    {
+        var random = new SimRandom(seed);
+        using var world = new MemberWorld(random.Fork("world"));
+        world.Files.Lie = lie;
+        for (int round = 0; round < 10; round++)
+        {
+            world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(20) : random.Below(400));
+            RunUntilCut(world, 1 + random.Below(150));
+            world.Files.Cut();
+            world.Files = random.Chance(40)
+                ? world.Files.ProcessDeath(random)
+                : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Drop();
+        }
+
+        world.Start();
+        world.Work(20);
+        world.Verify();
+    }
 
     /// <summary>Starts and works until the power goes or the member stops itself.</summary>
     private static void RunUntilCut(MemberWorld world, int writes)

@@ -51,6 +51,10 @@ internal sealed class MemberWorld : IDisposable
 
     public SimFatal Fatal { get; private set; } = new();
 
+    /// <summary>What two runs of one seed must have in common.</summary>
+    public string Trace => string.Create(
+        CultureInfo.InvariantCulture, $"{Files.Events} events, {_scheduler?.Steps} steps, {_clock.NowNs} ns, revision {_verified}");
+
     /// <summary>Opens the member and checks what survived; nothing if it runs.</summary>
     public void Start()
     {

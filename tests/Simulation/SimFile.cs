@@ -180,7 +180,11 @@ internal sealed unsafe class SimFile(SimFileSystem files, SimInode inode, string
             return SimFileSystem.InputOutputError;
         }
 
-        inode.Sync(covered);
+        if (!files.IsLie(path))
+        {
+            inode.Sync(covered);
+        }
+
         return 0;
     }
 

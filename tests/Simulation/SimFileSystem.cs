@@ -44,6 +44,12 @@ internal sealed class SimFileSystem : IFileSystem
     /// <summary>The sync with this number fails.</summary>
     public long FailSyncAt { get; set; } = long.MaxValue;
 
+    /// <summary>
+    /// Every so many syncs of a file whose name ends so, the disk says yes and does nothing. No storage engine can
+    /// stand that; it is here to prove that the tests would see a sync that is forgotten.
+    /// </summary>
+    public (string Suffix, int Every) Lie { get; set; } = (string.Empty, 0);
+
     /// <summary>What all files together may take.</summary>
     public long CapacityBytes { get; set; } = long.MaxValue;
 
@@ -65,7 +71,7 @@ internal sealed class SimFileSystem : IFileSystem
         LandInFlight(survival == Survival.Nothing ? 0 : 50, random);
         var copies = new Dictionary<SimNode, SimNode>(ReferenceEqualityComparer.Instance);
         var root = Root.AfterPowerLoss(survival, random, copies);
-        return new SimFileSystem(random.Fork("disk"), root);
+        return new SimFileSystem(random.Fork("disk"), root) { Lie = Lie };
     }
 
     /// <summary>The process died, the machine did not: the page cache is there, unsynced changes stay unsynced.</summary>
@@ -74,7 +80,7 @@ internal sealed class SimFileSystem : IFileSystem
         IsDead = true;
         LandInFlight(50, random);
         Unlock(Root);
-        return new SimFileSystem(random.Fork("disk"), Root);
+        return new SimFileSystem(random.Fork("disk"), Root) { Lie = Lie };
     }
 
     /// <summary>Cuts the power now.</summary>
@@ -207,6 +213,10 @@ internal sealed class SimFileSystem : IFileSystem
 
     /// <summary>True if this sync is the one that fails.</summary>
     internal bool OnSync() => ++Syncs == FailSyncAt;
+
+    /// <summary>True if this sync, already counted, is to be a lie.</summary>
+    internal bool IsLie(string path) =>
+        Lie.Every > 0 && Syncs % Lie.Every == 0 && path.EndsWith(Lie.Suffix, StringComparison.Ordinal);
 
     /// <summary>True if a file may grow to this length.</summary>
     internal bool HasSpaceFor(SimInode inode, long length) =>

@@ -12,7 +12,7 @@ namespace Cairn.Simulation;
 internal static class SimSeeds
 {
     /// <summary>Runs a test for several seeds, but no longer than a time, so that ./test stays bounded.</summary>
-    public static void Run(string test, int count, Action<ulong> body, int maxSeconds = 20)
+    public static void Run(string test, int count, Action<ulong> body, int maxSeconds = 8)
     {
         if (Number("CAIRN_SIM_SEED") is { } only)
         {
@@ -30,6 +30,24 @@ internal static class SimSeeds
                 break;
             }
         }
+    }
+
+    /// <summary>The same test on a broken world: some seed must fail, or the test proves nothing.</summary>
+    public static void ExpectFound(int count, Action<ulong> body)
+    {
+        for (ulong seed = 1; seed <= (ulong)count; seed++)
+        {
+            try
+            {
+                body(seed);
+            }
+            catch (Exception e) when (e is not (PowerLossException or MemberStoppedException))
+            {
+                return;
+            }
+        }
+
+        Xunit.Assert.Fail($"{count} seeds did not notice what was broken on purpose");
     }
 
     private static void Guard(string test, ulong seed, Action<ulong> body)

@@ -39,24 +39,11 @@ public sealed class TreeCrashTests
 
     [Fact]
     public void Tree_ManyCutsInOneLife_KeepsWholeCommits() =>
-        SimSeeds.Run(nameof(Tree_ManyCutsInOneLife_KeepsWholeCommits), 300, seed =>
-        {
-            var random = new SimRandom(seed);
-            using var world = new TreeWorld(random.Fork("world"));
-            for (int round = 0; round < 10; round++)
-            {
-                world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(6) : random.Below(150));
-                RunUntilCut(world, 1 + random.Below(30));
-                world.Files.Cut();
-                world.Files = random.Chance(30)
-                    ? world.Files.ProcessDeath(random)
-                    : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
-                world.Drop();
-            }
+        SimSeeds.Run(nameof(Tree_ManyCutsInOneLife_KeepsWholeCommits), 300, static seed => ManyCrashes(seed, default));
 
-            world.Start();
-            world.Work(5);
-        });
+    [Fact]
+    public void Tree_OnADiskThatForgetsSyncs_IsCaughtByTheseTests() =>
+        SimSeeds.ExpectFound(200, static seed => ManyCrashes(seed, ("db", 5)));
 
     [Fact]
     public void Tree_SyncFails_StopsAtOnce() =>
@@ -113,6 +100,26 @@ public sealed class TreeCrashTests
             {
             }
         });
+
+    private static void ManyCrashes(ulong seed, (string Suffix, int Every) lie)
+    {
+        var random = new SimRandom(seed);
+        using var world = new TreeWorld(random.Fork("world"));
+        world.Files.Lie = lie;
+        for (int round = 0; round < 10; round++)
+        {
+            world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(6) : random.Below(150));
+            RunUntilCut(world, 1 + random.Below(30));
+            world.Files.Cut();
+            world.Files = random.Chance(30)
+                ? world.Files.ProcessDeath(random)
+                : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Drop();
+        }
+
+        world.Start();
+        world.Work(5);
+    }
 
     /// <summary>Starts and works until the power goes or the member stops itself.</summary>
     private static void RunUntilCut(TreeWorld world, int commits)

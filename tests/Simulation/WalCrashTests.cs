@@ -40,30 +40,11 @@ public sealed class WalCrashTests
 
     [Fact]
     public void Wal_ManyCutsInOneLife_KeepsWhatWasAcknowledged() =>
-        SimSeeds.Run(nameof(Wal_ManyCutsInOneLife_KeepsWhatWasAcknowledged), 400, seed =>
-        {
-            var random = new SimRandom(seed);
-            using var world = new WalWorld(random.Fork("world"));
-            for (int round = 0; round < 12; round++)
-            {
-                // Small numbers cut inside the recovery itself.
-                world.Files.CutAt = world.Files.Events + 1 + (random.Chance(40) ? random.Below(8) : random.Below(80));
-                if (random.Chance(10))
-                {
-                    world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(10);
-                }
+        SimSeeds.Run(nameof(Wal_ManyCutsInOneLife_KeepsWhatWasAcknowledged), 400, static seed => ManyCrashes(seed, default));
 
-                RunUntilCut(world, 1 + random.Below(30));
-                world.Files.Cut();
-                world.Files = random.Chance(30)
-                    ? world.Files.ProcessDeath(random)
-                    : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
-                world.Drop();
-            }
-
-            world.Start();
-            world.Work(5);
-        });
+    [Fact]
+    public void Wal_OnADiskThatForgetsSyncs_IsCaughtByTheseTests() =>
+        SimSeeds.ExpectFound(200, static seed => ManyCrashes(seed, (".wal", 5)));
 
     [Fact]
     public void Wal_SyncFails_StopsAtOnceAndForgetsNothing() =>
@@ -133,6 +114,32 @@ public sealed class WalCrashTests
 
             world.Work(3);
         });
+
+    private static void ManyCrashes(ulong seed, (string Suffix, int Every) lie)
+    {
+        var random = new SimRandom(seed);
+        using var world = new WalWorld(random.Fork("world"));
+        world.Files.Lie = lie;
+        for (int round = 0; round < 12; round++)
+        {
+            // Small numbers cut inside the recovery itself.
+            world.Files.CutAt = world.Files.Events + 1 + (random.Chance(40) ? random.Below(8) : random.Below(80));
+            if (random.Chance(10))
+            {
+                world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(10);
+            }
+
+            RunUntilCut(world, 1 + random.Below(30));
+            world.Files.Cut();
+            world.Files = random.Chance(30)
+                ? world.Files.ProcessDeath(random)
+                : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Drop();
+        }
+
+        world.Start();
+        world.Work(5);
+    }
 
     /// <summary>Starts and works until the power goes or the member stops itself.</summary>
     private static void RunUntilCut(WalWorld world, int units)
