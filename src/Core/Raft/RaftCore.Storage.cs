@@ -37,6 +37,12 @@ public sealed partial class RaftCore
     public bool TryTakeAppend(out AppendUnit unit)
     {
         unit = default;
+        if (_isSnapshotUnwritten)
+        {
+            GiveSnapshot(ref unit);
+            return true;
+        }
+
         bool hasEntries = _sentIndex < LastIndex;
         if (!hasEntries && !IsTermOrVoteUnwritten && !_flushCommit)
         {
@@ -65,19 +71,44 @@ public sealed partial class RaftCore
             unit.HasHardState = unit.HardState != _written;
         }
 
+        Number(ref unit);
+        _flushCommit &= IsCommitUnwritten;
+        Remember(in unit, unit.EntryCount == 0 ? 0 : unit.LastIndex);
+        CheckInvariants();
+        return true;
+    }
+
+    private void Number(ref AppendUnit unit)
+    {
         unit.Sequence = ++_sequence;
         unit.Term = Term;
         unit.TruncationEpoch = _log.TruncationEpoch;
+        _lastUnitNs = _nowNs;
         if (unit.HasHardState)
         {
             _written = unit.HardState;
         }
 
-        _flushCommit &= IsCommitUnwritten;
-        _lastUnitNs = _nowNs;
-        Remember(in unit);
+        if (!IsTermOrVoteUnwritten)
+        {
+            _writtenStateVersion = _stateVersion;
+        }
+    }
+
+    /// <summary>The record of a received snapshot and a hard state that covers it, in one sync.</summary>
+    private void GiveSnapshot(ref AppendUnit unit)
+    {
+        unit.SnapshotIndex = _pendingSnapshot;
+        unit.SnapshotTerm = _pendingSnapshotTerm;
+        unit.SnapshotState = _pendingSnapshotState;
+        unit.HasHardState = true;
+        unit.HardState = new HardState(Term, Vote, Math.Max(_written.Commit, _pendingSnapshot));
+        unit.MustSync = true;
+        Number(ref unit);
+        _isSnapshotUnwritten = false;
+        _snapshotSequence = unit.Sequence;
+        Remember(in unit, unit.SnapshotIndex);
         CheckInvariants();
-        return true;
     }
 
     /// <summary>All units up to a sequence are durable.</summary>
@@ -112,7 +143,11 @@ public sealed partial class RaftCore
             CountOwnVote();
         }
 
-        MaybeCommit();
+        if (MaybeCommit() && _progress.Length > 1)
+        {
+            Broadcast();
+        }
+
         TrimLog();
         CheckInvariants();
     }
@@ -125,7 +160,7 @@ public sealed partial class RaftCore
     {
         lo = Applying + 1;
         hi = Applying;
-        ulong limit = Math.Min(Commit, Durable);
+        ulong limit = _pendingSnapshot == 0 ? Math.Min(Commit, Durable) : 0;
         while (hi < limit && maxEntries > 0 && _applyingBytes < _config.MaxApplyingBytes)
         {
             hi++;
@@ -144,11 +179,11 @@ public sealed partial class RaftCore
     }
 
     /// <summary>Advances commit to what a quorum has made durable, if that is of this leader's own term.</summary>
-    private void MaybeCommit()
+    private bool MaybeCommit()
     {
         if (Role != RaftRole.Leader)
         {
-            return;
+            return false;
         }
 
         ulong agreed = Math.Min(AgreedMatch(_configuration.Incoming), AgreedMatch(_configuration.Outgoing));
@@ -163,12 +198,16 @@ public sealed partial class RaftCore
             {
                 AcceptParkedReads();
             }
+
+            return true;
         }
+
+        return false;
     }
 
     private ulong AgreedMatch(ulong[] half)
     {
-                Span<ulong> matches = stackalloc ulong[Math.Min(half.Length, 64)];
+        Span<ulong> matches = stackalloc ulong[Math.Min(half.Length, 64)];
         Invariant.Check(half.Length <= matches.Length, "a configuration has at most 64 voters a half");
         int i = 0;
         foreach (ulong id in half)
@@ -177,52 +216,6 @@ public sealed partial class RaftCore
         }
 
         return Quorum.Majority(matches);
-    }
-
-    private void AcceptParkedReads()
-    {
-        foreach (ulong context in _reads.Parked)
-        {
-            if (_configuration.IsSoleVoter(Id))
-            {
-                _reads.Finish(new ReadState(context, Commit, true));
-            }
-            else
-            {
-                _ = _reads.Accept(context, Commit);
-            }
-        }
-
-        _reads.ClearParked();
-        ConfirmReads();
-    }
-
-    private void ConfirmReads()
-    {
-        if (!_reads.HasPending)
-        {
-            return;
-        }
-
-        if (Find(Id) is { } own)
-        {
-            own.ReadEcho = _reads.Counter;
-        }
-
-        _reads.Confirm(Math.Min(AgreedEcho(_configuration.Incoming), AgreedEcho(_configuration.Outgoing)));
-    }
-
-    private ulong AgreedEcho(ulong[] half)
-    {
-        Span<ulong> echoes = stackalloc ulong[Math.Min(half.Length, 64)];
-        Invariant.Check(half.Length <= echoes.Length, "a configuration has at most 64 voters a half");
-        int i = 0;
-        foreach (ulong id in half)
-        {
-            echoes[i++] = Find(id)?.ReadEcho ?? 0;
-        }
-
-        return Quorum.Majority(echoes);
     }
 
     private int UnitLength(out bool hasConfChange)
@@ -236,6 +229,11 @@ public sealed partial class RaftCore
             if (count > 0 && bytes + entry.Length > _config.MaxUnitBytes)
             {
                 break;
+            }
+
+            if (entry.Type != EntryType.Normal && hasConfChange && _written != default)
+            {
+                break; // the commit index that covers the first has to be on disk before the second; bootstrap is one piece
             }
 
             bytes += entry.Length;
@@ -252,7 +250,7 @@ public sealed partial class RaftCore
         return 0;
     }
 
-    private void Remember(in AppendUnit unit)
+    private void Remember(in AppendUnit unit, ulong lastIndex)
     {
         if (_inFlightCount == _inFlight.Length)
         {
@@ -269,7 +267,7 @@ public sealed partial class RaftCore
         _inFlight[(_inFlightHead + _inFlightCount++) & (_inFlight.Length - 1)] = new InFlight
         {
             Sequence = unit.Sequence,
-            LastIndex = unit.EntryCount == 0 ? 0 : unit.LastIndex,
+            LastIndex = lastIndex,
             HasHardState = unit.HasHardState,
             HardState = unit.HardState,
         };

@@ -27,10 +27,14 @@
 //            its vote is durable, becomes leader then, and only then appends. Entries count for commit when durable.
 //            A unit with a configuration change is preceded by the hard state with the commit index that covers all
 //            earlier changes (raft.md §1.9, obligation 3).
-// Not here   Other voters. Messages (Step, votes to and from peers, append and heartbeat frames, snapshots to and from
-//            peers), pre-vote, check-quorum and leader transfer come with the peer transport. Progress, Quorum,
-//            Configuration, the read counter and the log's truncation are shaped for them and used by the one voter as
-//            far as they go; a core that is not the sole voter neither campaigns nor leads.
+// Peers      Step(message, entries) is one more input, delivered before Tick. TryTakeMessage is one more effect, taken
+//            after TryTakeAppend has nothing more: a message with a ReleaseSequence leaves when that unit is durable (the
+//            WAL thread may release it), any other at once, and an append's entries are copied when it is taken.
+//            TryTakeFetch asks for entries that only WAL files hold (Fetched answers), TryTakeSnapshot for a switch of
+//            the store (SnapshotInstalled answers). Losing any message is allowed at any point.
+// Files      this one: life, inputs of the own member, invariants · Roles: elections · Step: the term gate and what every
+//            role answers · Leader: sending and acknowledgements · Membership: configurations, snapshots · Reads ·
+//            Storage: WAL units, durability, commit, apply.
 using System;
 using Cairn.Base;
 using Cairn.Core.Protocol;
@@ -43,11 +47,15 @@ public sealed partial class RaftCore : IDisposable
     private readonly RaftConfig _config;
     private readonly RaftLog _log;
     private readonly ReadQueue _reads = new();
+    private readonly IPayloadOwner _payloads;
+    private readonly IRandom? _random;
 
     private Configuration _configuration;
     private Progress[] _progress = [];
     private ulong _pendingConfIndex; // no change of configuration above this index is in the log unapplied
     private int _electionElapsed;
+    private int _heartbeatElapsed;
+    private int _randomizedTimeout;
     private bool _firstTickSeen;
     private long _lastTickNs;
     private RoleChange _reportedRole;
@@ -60,10 +68,11 @@ public sealed partial class RaftCore : IDisposable
     /// <param name="snapshotIndex">Where the log starts: the last index contained in the snapshot; 0 for none.</param>
     /// <param name="snapshotTerm">Its term.</param>
     /// <param name="entries">Everything after the snapshot; the payloads now belong to the log.</param>
+    /// <param name="random">Draws election timeouts; without it they are a fixed function of the id.</param>
     /// <exception cref="RaftStateException">The parts do not fit together.</exception>
     public RaftCore(
         RaftConfig config, IPayloadOwner payloads, HardState hardState, ConfState confState, ulong snapshotIndex,
-        ulong snapshotTerm, ReadOnlySpan<RaftEntry> entries)
+        ulong snapshotTerm, ReadOnlySpan<RaftEntry> entries, IRandom? random = null)
     {
         if (config.Id == 0)
         {
@@ -71,6 +80,8 @@ public sealed partial class RaftCore : IDisposable
         }
 
         _config = config;
+        _payloads = payloads;
+        _random = random;
         _configuration = Configuration.FromConfState(confState, out string problem)
             ?? throw new RaftStateException($"raft: configuration of the snapshot at index {snapshotIndex}: {problem}");
         ulong expected = snapshotIndex + 1;
@@ -108,7 +119,13 @@ public sealed partial class RaftCore : IDisposable
         Durable = _log.LastIndex;
         _sentIndex = _log.LastIndex;
         _written = hardState;
+        _durableState = hardState;
+        _stateVersion += IsTermOrVoteUnwritten ? 1u : 0;
+        _snapshotIndex = snapshotIndex;
+        _snapshotTerm = snapshotTerm;
+        _snapshotState = confState;
         RebuildProgress();
+        DrawTimeout();
         CheckInvariants();
     }
 
@@ -172,7 +189,7 @@ public sealed partial class RaftCore : IDisposable
                 return 0;
             }
 
-            if (Role == RaftRole.Leader && _configuration.IsSoleVoter(Id))
+            if (Role == RaftRole.Leader && _configuration.IsAlone(Id))
             {
                 return IsCommitUnwritten ? _lastUnitNs + _config.CommitFlushNs : long.MaxValue;
             }
@@ -219,15 +236,22 @@ public sealed partial class RaftCore : IDisposable
         long passed = (nowNs - _lastTickNs) / _config.TickNs;
         if (passed > 0)
         {
-            // After a long pause at most one base timeout is made up: what happened meanwhile is not known yet.
-            int ticks = (int)Math.Min(passed, _config.ElectionTicks);
+            // After a long pause less than one base timeout is made up: what happened meanwhile is not known yet.
+            int ticks = (int)Math.Min(passed, Math.Max(1, _config.ElectionTicks - 1));
             _lastTickNs += passed * _config.TickNs;
-            if (Role != RaftRole.Leader)
+            if (Role == RaftRole.Leader && _configuration.IsAlone(Id))
             {
-                _electionElapsed = Math.Min(_electionElapsed + ticks, 2 * _config.ElectionTicks);
-                if (_electionElapsed >= _config.ElectionTicks || _configuration.IsSoleVoter(Id))
+                // Nobody to tell and nobody to hear.
+            }
+            else if (Role != RaftRole.Leader && _configuration.IsSoleVoter(Id))
+            {
+                Campaign(isTransfer: false); // nobody else could be the leader: no reason to wait
+            }
+            else
+            {
+                for (; ticks > 0; ticks--)
                 {
-                    Campaign();
+                    TickOnce();
                 }
             }
         }
@@ -243,9 +267,16 @@ public sealed partial class RaftCore : IDisposable
     /// <summary>Asks to append a batch. Every element gets its result; see <see cref="ProposalResult"/>.</summary>
     public void Propose(Span<RaftProposal> batch)
     {
+        ulong last = LastIndex;
         foreach (ref RaftProposal proposal in batch)
         {
             proposal.Result = Admit(in proposal);
+            if (proposal.Result == ProposalResult.Forward)
+            {
+                proposal.Index = ++_forwardSequence;
+                proposal.Term = Term;
+            }
+
             if (proposal.Result != ProposalResult.Appended)
             {
                 continue;
@@ -256,28 +287,12 @@ public sealed partial class RaftCore : IDisposable
             proposal.Term = Term;
         }
 
-        CheckInvariants();
-    }
-
-    /// <summary>
-    /// A configuration change entry has been applied by the store. Called for every such entry (node 0 if the store
-    /// refused it), before <see cref="ReportApplied"/> covers its index.
-    /// </summary>
-    /// <exception cref="RaftStateException">The change is impossible; the store should have refused it.</exception>
-    public ConfState ApplyConfChange(ConfChangeStep step)
-    {
-        Configuration next = _configuration.Simple([step], out string problem)
-            ?? throw new RaftStateException($"raft: configuration change {step.Type} of member {step.NodeId:x}: {problem}");
-        _configuration = next;
-        RebuildProgress();
-        if (Role == RaftRole.Leader && !next.IsVoter(Id))
+        if (LastIndex != last && _progress.Length > 1)
         {
-            BecomeFollower(Term, 0);
+            Broadcast();
         }
 
-        MaybeCommit();
         CheckInvariants();
-        return next.ToConfState();
     }
 
     /// <summary>The store has applied everything up to an index.</summary>
@@ -287,6 +302,11 @@ public sealed partial class RaftCore : IDisposable
         Invariant.Check(index <= Applying, "only what was handed out can be applied");
         for (ulong i = Applied + 1; i <= index; i++)
         {
+            if (i < _log.FirstInMemory)
+            {
+                continue; // a snapshot took the place of the log meanwhile
+            }
+
             ref readonly RaftEntry entry = ref _log.At(i);
             _applyingBytes -= entry.Length;
             if (entry.Length > 0)
@@ -297,6 +317,7 @@ public sealed partial class RaftCore : IDisposable
 
         Applied = index;
         TrimLog();
+        LeaveJointIfDue();
         CheckInvariants();
     }
 
@@ -332,59 +353,35 @@ public sealed partial class RaftCore : IDisposable
         return true;
     }
 
-    /// <summary>Asks at which index a linearizable read may run.</summary>
-    /// <param name="context">Comes back in the <see cref="ReadState"/>; never used to match anything else.</param>
-    /// <param name="index">The index when the result is Ready.</param>
-    public ReadIndexResult ReadIndex(ulong context, out ulong index)
-    {
-        index = 0;
-        if (Role != RaftRole.Leader)
-        {
-            return ReadIndexResult.NotLeader;
-        }
-
-        if (!HasCommittedInTerm)
-        {
-            _reads.Park(context);
-            return ReadIndexResult.Waiting;
-        }
-
-        if (_configuration.IsSoleVoter(Id))
-        {
-            index = Commit;
-            return ReadIndexResult.Ready;
-        }
-
-        _ = _reads.Accept(context, Commit);
-        ConfirmReads();
-        return ReadIndexResult.Waiting;
-    }
-
-    /// <summary>Takes a read that had to wait: confirmed, or failed because term or role changed.</summary>
-    public bool TryTakeRead(out ReadState read) => _reads.TryTake(out read);
-
     /// <summary>Releases every payload. WAL and store must be done with them.</summary>
     public void Dispose() => _log.Dispose();
 
     private unsafe ProposalResult Admit(in RaftProposal proposal)
     {
-        if (Role != RaftRole.Leader || !_configuration.IsVoter(Id))
+        if (Role != RaftRole.Leader)
+        {
+            return Role == RaftRole.Follower && Leader != 0 && _config.ForwardProposals
+                ? ProposalResult.Forward
+                : ProposalResult.NotLeader;
+        }
+
+        if (!_configuration.Contains(Id))
         {
             return ProposalResult.NotLeader;
         }
 
+        if (_transferee != 0)
+        {
+            return ProposalResult.Transferring;
+        }
+
         if (proposal.Type != EntryType.Normal)
         {
-            // Until the last change is applied, nobody knows which configuration would judge the next one.
-            if (_pendingConfIndex > Applied)
+            ProposalResult judged = JudgeConfChange(
+                proposal.Type, new ReadOnlySpan<byte>(proposal.Data, proposal.Length));
+            if (judged != ProposalResult.Appended)
             {
-                return ProposalResult.ConfChangePending;
-            }
-
-            if (!ConfChange.TryParse(new ReadOnlySpan<byte>(proposal.Data, proposal.Length), out ConfChange change)
-                || _configuration.Simple([new ConfChangeStep(change.Type, change.NodeId)], out _) == null)
-            {
-                return ProposalResult.ConfChangeRefused;
+                return judged;
             }
         }
         else
@@ -431,45 +428,6 @@ public sealed partial class RaftCore : IDisposable
         _log.Trim(Math.Min(Applied, Durable), bytes, (ulong)entries);
     }
 
-    private void RebuildProgress()
-    {
-        var rebuilt = new System.Collections.Generic.List<Progress>();
-        foreach (ulong id in _configuration.Incoming)
-        {
-            Add(id, false);
-        }
-
-        foreach (ulong id in _configuration.Outgoing)
-        {
-            Add(id, false);
-        }
-
-        foreach (ulong id in _configuration.Learners)
-        {
-            Add(id, true);
-        }
-
-        _progress = [.. rebuilt];
-
-        void Add(ulong id, bool isLearner)
-        {
-            if (rebuilt.Exists(known => known.Id == id))
-            {
-                return;
-            }
-
-            Progress progress = Find(id) ?? new Progress(id, isLearner) { Next = Math.Max(LastIndex, 1) };
-            progress.IsLearner = isLearner;
-            if (id == Id)
-            {
-                progress.Match = Durable;
-                progress.Next = LastIndex + 1;
-            }
-
-            rebuilt.Add(progress);
-        }
-    }
-
     private Progress? Find(ulong id)
     {
         foreach (Progress progress in _progress)
@@ -493,6 +451,7 @@ public sealed partial class RaftCore : IDisposable
         Invariant.Check(_sentIndex <= LastIndex, "written <= last index");
         Invariant.Check(Applying <= Durable, "nothing is applied before it is durable here");
         Invariant.Check(Term >= LastTerm, "no entry is of a later term than ours");
-        Invariant.Check(_log.CompactedIndex <= Applied, "only applied entries are compacted");
+        Invariant.Check(
+            _log.CompactedIndex <= Math.Max(Applied, _pendingSnapshot), "only applied entries are compacted");
     }
 }

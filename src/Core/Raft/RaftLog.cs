@@ -197,6 +197,31 @@ internal sealed unsafe class RaftLog : IDisposable
         TruncationEpoch++;
     }
 
+    /// <summary>
+    /// Starts over behind an installed snapshot. Payloads wait for <paramref name="lastSequence"/> as in a truncation.
+    /// </summary>
+    public void Restore(ulong index, ulong term, ulong lastSequence)
+    {
+        for (ulong i = FirstInMemory; i <= LastIndex; i++)
+        {
+            ref RaftEntry entry = ref _ring[i & _mask];
+            if (entry.Owner != 0)
+            {
+                Retire(entry.Owner, lastSequence);
+            }
+
+            entry = default;
+        }
+
+        MemoryBytes = 0;
+        _runCount = 0;
+        CompactedIndex = index;
+        CompactedTerm = term;
+        LastIndex = index;
+        FirstInMemory = index + 1;
+        TruncationEpoch++;
+    }
+
     /// <summary>Releases replaced payloads whose units are durable.</summary>
     public void ReleaseRetired(ulong durableSequence)
     {

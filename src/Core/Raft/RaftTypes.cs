@@ -73,6 +73,15 @@ public enum ProposalResult : byte
 
     /// <summary>Appended nowhere: the configuration does not allow the change (joint, or it would take the last voter).</summary>
     ConfChangeRefused,
+
+    /// <summary>Appended nowhere: leadership is being handed over.</summary>
+    Transferring,
+
+    /// <summary>
+    /// Not this member's to append: send it, once and never again, to the leader (<see cref="RaftCore.ForwardHeader"/>).
+    /// The payload belongs to the proposer; the outcome is unknown until applied.
+    /// </summary>
+    Forward,
 }
 
 /// <summary>An entry to be. Inputs first; <see cref="RaftCore.Propose"/> fills the rest.</summary>
@@ -93,10 +102,10 @@ public unsafe struct RaftProposal
     /// <summary>Out.</summary>
     public ProposalResult Result;
 
-    /// <summary>Out, when appended.</summary>
+    /// <summary>Out, when appended. When to be forwarded: its number at the leader's guard against repeats.</summary>
     public ulong Index;
 
-    /// <summary>Out, when appended.</summary>
+    /// <summary>Out, when appended or to be forwarded.</summary>
     public ulong Term;
 }
 
@@ -123,6 +132,16 @@ public struct AppendUnit
 
     /// <summary>Entries, or a changed term or vote, are in it. A commit index alone does not force a sync.</summary>
     public bool MustSync;
+
+    /// <summary>
+    /// An installed snapshot whose record (with <see cref="HardState"/>, in the same sync) has to be written; its data
+    /// is durable already. Null: none.
+    /// </summary>
+    public ConfState? SnapshotState;
+
+    public ulong SnapshotIndex;
+
+    public ulong SnapshotTerm;
 
     /// <summary>Last entry, meaningless when <see cref="EntryCount"/> is 0.</summary>
     public readonly ulong LastIndex => FirstIndex + (ulong)EntryCount - 1;
@@ -216,4 +235,34 @@ public sealed record RaftConfig
 
     /// <summary>A commit index that nothing else carries is written after this long, ns.</summary>
     public long CommitFlushNs { get; init; } = 100_000_000;
+
+    /// <summary>Ask whether an election could be won before starting it. On, always; off only in tests.</summary>
+    public bool PreVote { get; init; } = true;
+
+    /// <summary>A leader that does not hear a quorum steps down; others refuse votes while they hear one.</summary>
+    public bool CheckQuorum { get; init; } = true;
+
+    /// <summary>A leader that is removed or demoted becomes a follower when the change is applied.</summary>
+    public bool StepDownOnRemoval { get; init; } = true;
+
+    /// <summary>A member with a known leader answers a proposal with <see cref="ProposalResult.Forward"/>.</summary>
+    public bool ForwardProposals { get; init; } = true;
+
+    /// <summary>A leader refuses a change of configuration it can see to be impossible. Off only in tests.</summary>
+    public bool ValidateConfChanges { get; init; } = true;
+
+    /// <summary>Payload bytes after which an append to a peer ends; one entry always fits.</summary>
+    public long MaxMessageBytes { get; init; } = 1 << 20;
+
+    /// <summary>Most entries in an append to a peer.</summary>
+    public int MaxMessageEntries { get; init; } = 4096;
+
+    /// <summary>Appends to one peer that may be unacknowledged.</summary>
+    public int MaxInFlightMessages { get; init; } = 512;
+
+    /// <summary>Payload bytes to one peer that may be unacknowledged; the append that crosses it is still sent.</summary>
+    public long MaxInFlightBytes { get; init; } = 32 << 20;
+
+    /// <summary>This start's number, random, compared for equality only.</summary>
+    public ulong Boot { get; init; }
 }

@@ -16,8 +16,10 @@ internal sealed class ReadQueue
     private Pending[] _pending = new Pending[64];
     private int _head;
     private int _count;
-    private ulong[] _parked = new ulong[64];
+    private ParkedRead[] _parked = new ParkedRead[64];
     private int _parkedCount;
+    private RemoteRead[] _remote = [];
+    private int _remoteCount;
     private ReadState[] _done = new ReadState[64];
     private int _doneHead;
     private int _doneCount;
@@ -25,25 +27,48 @@ internal sealed class ReadQueue
     /// <summary>Reads accepted in this term so far.</summary>
     public ulong Counter { get; private set; }
 
-    /// <summary>Contexts waiting for the first commit of this term.</summary>
-    public ReadOnlySpan<ulong> Parked => _parked.AsSpan(0, _parkedCount);
+    /// <summary>Reads of other members that were confirmed and have to be told.</summary>
+    public ReadOnlySpan<RemoteRead> Remote => _remote.AsSpan(0, _remoteCount);
 
     public bool HasPending => _count > 0;
 
-    public void Park(ulong context)
+    /// <summary>Keeps a read until the first commit of this term.</summary>
+    /// <param name="context">The requester's number.</param>
+    /// <param name="origin">The member that asked; 0 for this one.</param>
+    /// <param name="boot">Its boot number.</param>
+    public void Park(ulong context, ulong origin = 0, ulong boot = 0)
     {
         if (_parkedCount == _parked.Length)
         {
             Array.Resize(ref _parked, _parked.Length * 2);
         }
 
-        _parked[_parkedCount++] = context;
+        _parked[_parkedCount++] = new ParkedRead(context, origin, boot);
     }
 
-    public void ClearParked() => _parkedCount = 0;
+    /// <summary>The first own commit: parked reads run at it, those of a sole voter at once.</summary>
+    public void AcceptParked(ulong index, bool isConfirmed)
+    {
+        for (int i = 0; i < _parkedCount; i++)
+        {
+            ParkedRead read = _parked[i];
+            if (isConfirmed)
+            {
+                Finish(new Pending(read.Context, index, 0, read.Origin, read.Boot));
+            }
+            else
+            {
+                _ = Accept(read.Context, index, read.Origin, read.Boot);
+            }
+        }
+
+        _parkedCount = 0;
+    }
+
+    public void ClearRemote() => _remoteCount = 0;
 
     /// <summary>Accepts a read at an index; returns its counter.</summary>
-    public ulong Accept(ulong context, ulong index)
+    public ulong Accept(ulong context, ulong index, ulong origin = 0, ulong boot = 0)
     {
         if (_count == _pending.Length)
         {
@@ -58,7 +83,7 @@ internal sealed class ReadQueue
         }
 
         Counter++;
-        _pending[(_head + _count++) & (_pending.Length - 1)] = new Pending(context, index, Counter);
+        _pending[(_head + _count++) & (_pending.Length - 1)] = new Pending(context, index, Counter, origin, boot);
         return Counter;
     }
 
@@ -67,8 +92,7 @@ internal sealed class ReadQueue
     {
         while (_count > 0 && _pending[_head].Counter <= counter)
         {
-            ref Pending read = ref _pending[_head];
-            Finish(new ReadState(read.Context, read.Index, true));
+            Finish(_pending[_head]);
             _head = (_head + 1) & (_pending.Length - 1);
             _count--;
         }
@@ -97,13 +121,20 @@ internal sealed class ReadQueue
     {
         for (; _count > 0; _count--)
         {
-            Finish(new ReadState(_pending[_head].Context, 0, false));
+            if (_pending[_head].Origin == 0)
+            {
+                Finish(new ReadState(_pending[_head].Context, 0, false));
+            }
+
             _head = (_head + 1) & (_pending.Length - 1);
         }
 
         for (int i = 0; i < _parkedCount; i++)
         {
-            Finish(new ReadState(_parked[i], 0, false));
+            if (_parked[i].Origin == 0)
+            {
+                Finish(new ReadState(_parked[i].Context, 0, false));
+            }
         }
 
         _parkedCount = 0;
@@ -125,5 +156,26 @@ internal sealed class ReadQueue
         return true;
     }
 
-    private readonly record struct Pending(ulong Context, ulong Index, ulong Counter);
+    private void Finish(in Pending read)
+    {
+        if (read.Origin == 0)
+        {
+            Finish(new ReadState(read.Context, read.Index, true));
+            return;
+        }
+
+        if (_remoteCount == _remote.Length)
+        {
+            Array.Resize(ref _remote, Math.Max(16, _remote.Length * 2));
+        }
+
+        _remote[_remoteCount++] = new RemoteRead(read.Context, read.Index, read.Origin, read.Boot);
+    }
+
+    /// <summary>A confirmed read of another member. One that fails is not told: its requester sees the change itself.</summary>
+    internal readonly record struct RemoteRead(ulong Context, ulong Index, ulong Origin, ulong Boot);
+
+    private readonly record struct ParkedRead(ulong Context, ulong Origin, ulong Boot);
+
+    private readonly record struct Pending(ulong Context, ulong Index, ulong Counter, ulong Origin, ulong Boot);
 }
