@@ -20,10 +20,12 @@ namespace Cairn.Btree;
 public sealed class Tree : IDisposable
 {
     private readonly Lock _pinLock = new();
-    private readonly List<TreeRoot> _pinned = new(); // guarded by _pinLock; roots with Pins > 0
+    private readonly List<PinnedRoot> _pinned = new(); // guarded by _pinLock; few: views, downloads
     private readonly ulong _firstTxId; // commit numbers are kept relative to this one in page tables
-    private TreeRoot _current; // written by the tree thread under _pinLock, read by any thread
+    private TreeRoot _current; // written by the tree thread under _pinLock; other threads read it under the lock
     private TreeRoot _previous; // what the other meta page says; tree thread
+    private ulong _currentTxId; // of _current, for looks without the lock
+    private long _highWaterBytes; // the same
     private long _fileBytes; // written by the tree thread, read by any
     private long _freeBytes; // the same
     private uint[] _pinBuffer = new uint[16];
@@ -41,6 +43,8 @@ public sealed class Tree : IDisposable
         _firstTxId = meta.TxId;
         _current = new TreeRoot(meta.TxId, meta.RootPage, meta.Sequence, meta.HighWater, meta.FreelistPage);
         _previous = _current;
+        _currentTxId = meta.TxId;
+        _highWaterBytes = (long)meta.HighWater * PageSize;
         long reserve = Math.Max(options.ReserveBytes, 2 * (long)meta.HighWater * PageSize);
         Map = new PageMap(file, path, PageSize, (reserve + 0xFFFFF) & ~0xFFFFFL);
         ulong pages = (ulong)(Map.ReserveBytes / PageSize);
@@ -83,7 +87,7 @@ public sealed class Tree : IDisposable
     public int PageSize { get; }
 
     /// <summary>Logical size: bytes below the high-water mark (etcd's dbSize). Any thread.</summary>
-    public long HighWaterBytes => (long)CurrentRoot.HighWater * PageSize;
+    public long HighWaterBytes => Volatile.Read(ref _highWaterBytes);
 
     /// <summary>Logical size minus free pages (etcd's dbSizeInUse). Any thread.</summary>
     public long InUseBytes => HighWaterBytes - Volatile.Read(ref _freeBytes);
@@ -91,8 +95,20 @@ public sealed class Tree : IDisposable
     /// <summary>Length of the file. Any thread.</summary>
     public long FileBytes => Volatile.Read(ref _fileBytes);
 
-    /// <summary>The last durable state. Any thread; read through it only while pinned.</summary>
-    public TreeRoot CurrentRoot => Volatile.Read(ref _current);
+    /// <summary>The last durable state. Any thread, a short lock; read through it only while pinned.</summary>
+    public TreeRoot CurrentRoot
+    {
+        get
+        {
+            lock (_pinLock)
+            {
+                return _current;
+            }
+        }
+    }
+
+    /// <summary>Number of the last durable commit. Any thread, no lock.</summary>
+    public ulong CurrentTxId => Volatile.Read(ref _currentTxId);
 
     /// <summary>The file could be cut shorter after one more commit. Tree thread.</summary>
     public bool IsTrimPending => FileTrim.IsWorthwhile(FileBytes, (long)_current.HighWater * PageSize)
@@ -127,13 +143,17 @@ public sealed class Tree : IDisposable
     {
         lock (_pinLock)
         {
-            TreeRoot root = _current;
-            if (root.Pins++ == 0)
+            int index = IndexOfPinned(_current.TxId);
+            if (index < 0)
             {
-                _pinned.Add(root);
+                _pinned.Add(new PinnedRoot { Root = _current, Pins = 1 });
+            }
+            else
+            {
+                CollectionsMarshal.AsSpan(_pinned)[index].Pins++;
             }
 
-            return new TreePin(root);
+            return new TreePin(_current);
         }
     }
 
@@ -142,10 +162,11 @@ public sealed class Tree : IDisposable
     {
         lock (_pinLock)
         {
-            Invariant.Check(pin.Root.Pins > 0, "a pin is given back once");
-            if (--pin.Root.Pins == 0)
+            int index = IndexOfPinned(pin.Root.TxId);
+            Invariant.Check(index >= 0, "a pin is given back once");
+            if (--CollectionsMarshal.AsSpan(_pinned)[index].Pins == 0)
             {
-                _pinned.Remove(pin.Root);
+                _pinned.RemoveAt(index);
             }
         }
     }
@@ -172,7 +193,7 @@ public sealed class Tree : IDisposable
         long reachable = walk.Pages; // the comparison below marks free pages too
         if (againstFreelist)
         {
-            Invariant.Check(ReferenceEquals(root, _current), "free pages are known for the current root only");
+            Invariant.Check(root.TxId == _current.TxId, "free pages are known for the current root only");
             CheckFreePages(root, walk, errors);
         }
 
@@ -215,12 +236,14 @@ public sealed class Tree : IDisposable
     internal void SetFileBytes(long bytes) => Volatile.Write(ref _fileBytes, bytes);
 
     /// <summary>Makes a durable commit the current state. Tree thread.</summary>
-    internal void Publish(TreeRoot root)
+    internal void Publish(in TreeRoot root)
     {
         lock (_pinLock)
         {
             _previous = _current;
-            Volatile.Write(ref _current, root);
+            _current = root;
+            Volatile.Write(ref _currentTxId, root.TxId);
+            Volatile.Write(ref _highWaterBytes, (long)root.HighWater * PageSize);
         }
 
         PublishFreeBytes();
@@ -238,9 +261,9 @@ public sealed class Tree : IDisposable
         ulong keep = Math.Max(_current.HighWater, _previous.HighWater);
         lock (_pinLock)
         {
-            foreach (TreeRoot root in _pinned)
+            foreach (ref readonly PinnedRoot pinned in CollectionsMarshal.AsSpan(_pinned))
             {
-                keep = Math.Max(keep, root.HighWater);
+                keep = Math.Max(keep, pinned.Root.HighWater);
             }
         }
 
@@ -261,6 +284,21 @@ public sealed class Tree : IDisposable
 
     private void PublishFreeBytes() => Volatile.Write(ref _freeBytes, Free.Count * PageSize);
 
+    /// <summary>Under the pin lock.</summary>
+    private int IndexOfPinned(ulong txId)
+    {
+        ReadOnlySpan<PinnedRoot> pinned = CollectionsMarshal.AsSpan(_pinned);
+        for (int i = pinned.Length - 1; i >= 0; i--)
+        {
+            if (pinned[i].Root.TxId == txId)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
     private ReadOnlySpan<uint> PinnedCommits()
     {
         lock (_pinLock)
@@ -272,7 +310,7 @@ public sealed class Tree : IDisposable
 
             for (int i = 0; i < _pinned.Count; i++)
             {
-                _pinBuffer[i] = Relative(_pinned[i].TxId);
+                _pinBuffer[i] = Relative(_pinned[i].Root.TxId);
             }
 
             Span<uint> pins = _pinBuffer.AsSpan(0, _pinned.Count);
@@ -313,7 +351,7 @@ public sealed class Tree : IDisposable
     /// <summary>Pages the current root's stored free list occupies; 0 without one. Tree thread.</summary>
     internal uint StoredFreelistPages { get; set; }
 
-    private void CheckFreePages(TreeRoot root, TreeWalk walk, List<string> errors)
+    private void CheckFreePages(in TreeRoot root, TreeWalk walk, List<string> errors)
     {
         if (root.FreelistPage != MetaPage.NoFreelist)
         {
@@ -339,5 +377,12 @@ public sealed class Tree : IDisposable
                 errors.Add($"{Path}: page {page}: neither reachable nor free");
             }
         }
+    }
+
+    /// <summary>A state and how often it is pinned; more than zero.</summary>
+    private struct PinnedRoot
+    {
+        public TreeRoot Root;
+        public int Pins;
     }
 }

@@ -16,26 +16,23 @@ namespace Cairn.Btree;
 public sealed unsafe class TreeBucket
 {
     private const int EntriesMax = 1024;
+    private const int KeptMax = 32;
     private readonly TreeWriter _writer;
-    private readonly ulong _txId;
     private readonly List<TreeBucket> _children = new(); // opened or created in this transaction
-    private readonly byte* _name;
-    private readonly int _nameLength;
+    private readonly List<TreeBucket>? _kept; // top only: handles to be used again for the same names
+    private readonly byte[] _name;
+    private long _serial; // of the transaction it belongs to
     private Node? _lastLeaf;
     private bool _lastLeafIsRightmost;
     private double _fillPercent = 0.5;
     private bool _deleted;
 
-    internal TreeBucket(TreeWriter writer, TreeBucket? parent, byte* name, int nameLength, ulong rootPage, byte* inlinePage, ulong sequence)
+    internal TreeBucket(TreeWriter writer, TreeBucket? parent, byte[] name)
     {
         _writer = writer;
-        _txId = writer.TxId;
         Parent = parent;
         _name = name;
-        _nameLength = nameLength;
-        RootPage = rootPage;
-        InlinePage = inlinePage;
-        Sequence = sequence;
+        _kept = parent is null ? new List<TreeBucket>() : null;
     }
 
     /// <summary>How full split pages are made, 0.1 to 1.0; 0.5 unless set. 0.9 suits ascending keys,
@@ -55,9 +52,9 @@ public sealed unsafe class TreeBucket
 
     internal byte* InlinePage { get; set; }
 
-    internal ulong Sequence { get; }
+    internal ulong Sequence { get; private set; }
 
-    internal ReadOnlySpan<byte> Name => new(_name, _nameLength);
+    internal ReadOnlySpan<byte> Name => _name;
 
     internal List<TreeBucket> Children => _children;
 
@@ -171,15 +168,8 @@ public sealed unsafe class TreeBucket
         }
 
         ulong root = PageFormat.ReadUInt64(found.Value);
-        bucket = new TreeBucket(
-            _writer,
-            this,
-            _writer.Arena.Copy(name),
-            name.Length,
-            root,
-            root == 0 ? found.Value + PageFormat.BucketBytes : null,
-            PageFormat.ReadUInt64(found.Value + 8));
-        _children.Add(bucket);
+        byte* inlinePage = root == 0 ? found.Value + PageFormat.BucketBytes : null;
+        bucket = Child(name, root, inlinePage, PageFormat.ReadUInt64(found.Value + 8));
         return true;
     }
 
@@ -201,9 +191,8 @@ public sealed unsafe class TreeBucket
         PageFormat.WriteHeader(value + PageFormat.BucketBytes, 0, PageFormat.Leaf, 0, 0);
         PutEntry(name, value, Empty, PageFormat.BucketFlag);
 
-        TreeBucket bucket = new(_writer, this, _writer.Arena.Copy(name), name.Length, 0, value + PageFormat.BucketBytes, 0);
+        TreeBucket bucket = Child(name, 0, value + PageFormat.BucketBytes, 0);
         bucket.RootNode();
-        _children.Add(bucket);
         if (Parent is not null)
         {
             _writer.Tree.HasDeepBuckets = true;
@@ -226,20 +215,39 @@ public sealed unsafe class TreeBucket
         bucket.GiveUpAll();
         bucket._deleted = true;
         _children.Remove(bucket);
+        _kept?.Remove(bucket); // whoever still has the handle keeps a dead one
         Node leaf = LeafForWrite(name);
         RemoveEntry(leaf, leaf.LowerBound(name, out _));
         return true;
     }
 
     /// <summary>A cursor over the bucket with this transaction's changes; any change makes it invalid until it seeks.</summary>
-    public TreeWriteCursor Cursor()
+    /// <param name="reused">A cursor no longer needed, of any bucket or transaction, to be this one. May be null.</param>
+    public TreeWriteCursor Cursor(TreeWriteCursor? reused = null)
     {
         AssertUsable();
-        return new TreeWriteCursor(this);
+        reused ??= new TreeWriteCursor();
+        reused.Begin(this);
+        return reused;
     }
 
     internal void AssertUsable() =>
-        Invariant.Check(_writer.IsOpen && _writer.TxId == _txId && !_deleted, "a bucket handle ends with its transaction");
+        Invariant.Check(_writer.IsOpen && _writer.Serial == _serial && !_deleted, "a bucket handle ends with its transaction");
+
+    /// <summary>Makes it a bucket of the transaction that begins or is open.</summary>
+    internal void Begin(ulong rootPage, byte* inlinePage, ulong sequence)
+    {
+        _serial = _writer.Serial;
+        _children.Clear();
+        _lastLeaf = null;
+        _lastLeafIsRightmost = false;
+        _fillPercent = 0.5;
+        Root = null;
+        RootPage = rootPage;
+        InlinePage = inlinePage;
+        Sequence = sequence;
+        Version++;
+    }
 
     /// <summary>The root as a node; from then on the bucket counts as changed.</summary>
     internal Node RootNode()
@@ -365,6 +373,39 @@ public sealed unsafe class TreeBucket
         }
 
         return exact;
+    }
+
+    /// <summary>
+    /// A handle for a bucket in this one. Those of the top level are kept from transaction to transaction, each for
+    /// its name alone: a handle somebody held too long is either refused or names the bucket he meant.
+    /// </summary>
+    private TreeBucket Child(ReadOnlySpan<byte> name, ulong rootPage, byte* inlinePage, ulong sequence)
+    {
+        TreeBucket? child = null;
+        if (_kept is not null)
+        {
+            foreach (TreeBucket kept in _kept)
+            {
+                if (kept.Name.SequenceEqual(name))
+                {
+                    child = kept;
+                    break;
+                }
+            }
+        }
+
+        if (child is null)
+        {
+            child = new TreeBucket(_writer, this, name.ToArray());
+            if (_kept is not null && _kept.Count < KeptMax)
+            {
+                _kept.Add(child);
+            }
+        }
+
+        child.Begin(rootPage, inlinePage, sequence);
+        _children.Add(child);
+        return child;
     }
 
     private static void CheckKey(ReadOnlySpan<byte> key)

@@ -25,7 +25,7 @@ public sealed unsafe class TreeCommit
     private byte* _staging;
     private long _stagingBytes;
     private Step _step = Step.Done;
-    private TreeRoot? _root;
+    private TreeRoot _root; // none until built
     private bool _synchronous;
     private bool _freelistWritten;
     private int _nextImage;
@@ -59,7 +59,7 @@ public sealed unsafe class TreeCommit
     {
         get
         {
-            Invariant.Check(IsCompleted && _root is not null, "the commit has completed");
+            Invariant.Check(IsCompleted && _root.IsValid, "the commit has completed");
             return _root;
         }
     }
@@ -125,7 +125,7 @@ public sealed unsafe class TreeCommit
     private void Reset(bool synchronous)
     {
         _synchronous = synchronous;
-        _root = null;
+        _root = default;
         _step = Step.Build;
         _nextImage = 0;
         _freelistWritten = false;
@@ -246,7 +246,7 @@ public sealed unsafe class TreeCommit
         MetaPage meta = new()
         {
             PageSize = _tree.PageSize,
-            RootPage = _root!.RootPage,
+            RootPage = _root.RootPage,
             Sequence = _root.Sequence,
             FreelistPage = _root.FreelistPage,
             HighWater = _root.HighWater,
@@ -267,7 +267,7 @@ public sealed unsafe class TreeCommit
         }
 
         _tree.StoredFreelistPages = _build.FreelistPages;
-        _tree.Publish(_root!);
+        _tree.Publish(_root);
         _writer.End();
         if (_stagingBytes > 8 * StagingBytes)
         {

@@ -11,9 +11,9 @@ namespace Cairn.Btree;
 
 internal static class TreeImage
 {
-    public static long Bytes(Tree tree, TreeRoot root) => (long)root.HighWater * tree.PageSize;
+    public static long Bytes(Tree tree, in TreeRoot root) => (long)root.HighWater * tree.PageSize;
 
-    public static int Read(Tree tree, TreeRoot root, long offset, Span<byte> destination)
+    public static int Read(Tree tree, in TreeRoot root, long offset, Span<byte> destination)
     {
         long total = Bytes(tree, root);
         int wanted = (int)Math.Min(destination.Length, Math.Max(0, total - offset));
@@ -34,7 +34,7 @@ internal static class TreeImage
         return done;
     }
 
-    private static int CopyMeta(Tree tree, TreeRoot root, long offset, Span<byte> destination)
+    private static int CopyMeta(Tree tree, in TreeRoot root, long offset, Span<byte> destination)
     {
         int index = (int)(offset / tree.PageSize);
         int inPage = (int)(offset % tree.PageSize);

@@ -10,7 +10,7 @@ public readonly unsafe struct TreeReader
 {
     private readonly BucketReader _top;
 
-    public TreeReader(Tree tree, TreeRoot root) => _top = new BucketReader(tree.Map, root.HighWater, root.RootPage, null, root.Sequence);
+    public TreeReader(Tree tree, in TreeRoot root) => _top = new BucketReader(tree.Map, root.HighWater, root.RootPage, null, root.Sequence);
 
     /// <summary>Finds a bucket of the top level.</summary>
     public bool TryGetBucket(ReadOnlySpan<byte> name, out BucketReader bucket) => _top.TryGetBucket(name, out bucket);

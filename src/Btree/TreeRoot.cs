@@ -1,8 +1,9 @@
-// TreeRoot: one durable state of the tree, and the pin that keeps its pages from being reused.
+// TreeRoot: one durable state of the tree, and the pin that keeps its pages from being reused. Both are values: a commit
+// leaves nothing for the collector, and no holder can see a state object put to another use.
 namespace Cairn.Btree;
 
-/// <summary>A committed state: immutable, usable by any thread that holds a pin on it.</summary>
-public sealed class TreeRoot
+/// <summary>A committed state: usable by any thread that holds a pin on it. The default value is no state.</summary>
+public readonly record struct TreeRoot
 {
     internal TreeRoot(ulong txId, ulong rootPage, ulong sequence, ulong highWater, ulong freelistPage)
     {
@@ -13,7 +14,7 @@ public sealed class TreeRoot
         FreelistPage = freelistPage;
     }
 
-    /// <summary>Number of the commit that made it.</summary>
+    /// <summary>Number of the commit that made it; no two states of an open tree share one.</summary>
     public ulong TxId { get; }
 
     /// <summary>Page of the root bucket's tree.</summary>
@@ -26,14 +27,14 @@ public sealed class TreeRoot
 
     internal ulong FreelistPage { get; }
 
-    /// <summary>Pins held. Guarded by the tree's pin lock.</summary>
-    internal int Pins { get; set; }
+    /// <summary>False for the default value: every state has its metas at least.</summary>
+    internal bool IsValid => HighWater != 0;
 }
 
 /// <summary>Keeps the pages of <see cref="Root"/> in place until given back, once, to <see cref="Tree.Unpin"/>.</summary>
 public readonly struct TreePin
 {
-    internal TreePin(TreeRoot root)
+    internal TreePin(in TreeRoot root)
     {
         Root = root;
     }
@@ -41,5 +42,5 @@ public readonly struct TreePin
     public TreeRoot Root { get; }
 
     /// <summary>False for a default value, which pins nothing.</summary>
-    public bool IsValid => Root is not null;
+    public bool IsValid => Root.IsValid;
 }

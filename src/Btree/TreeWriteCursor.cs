@@ -8,12 +8,14 @@ namespace Cairn.Btree;
 /// <summary>A position in a bucket as the open transaction sees it; any change of the bucket asks for a new seek.</summary>
 public sealed unsafe class TreeWriteCursor
 {
-    private readonly TreeBucket _bucket;
+    private TreeBucket _bucket = null!; // set by Begin, before anybody else has the cursor
     private readonly Frame[] _path = new Frame[PageFormat.DepthMax + 1];
     private int _depth = -1; // of the leaf; -1 = nowhere
     private int _version;
 
-    internal TreeWriteCursor(TreeBucket bucket) => _bucket = bucket;
+    internal TreeWriteCursor()
+    {
+    }
 
     /// <summary>True if the cursor stands on an entry.</summary>
     public bool IsValid => _depth >= 0 && (uint)_path[_depth].Index < (uint)_path[_depth].Count && _version == _bucket.Version;
@@ -172,6 +174,12 @@ public sealed unsafe class TreeWriteCursor
         ReadOnlySpan<byte> current = Key; // points to the map or the arena, which a delete does not touch
         _bucket.Delete(current);
         return Seek(current);
+    }
+
+    internal void Begin(TreeBucket bucket)
+    {
+        _bucket = bucket;
+        _depth = -1;
     }
 
     private void Start()

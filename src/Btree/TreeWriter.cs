@@ -19,12 +19,13 @@ public sealed unsafe class TreeWriter
     private int _nodeCount = 1;
     private long _borrowedBytes;
     private State _state;
-    private TreeBucket? _top;
+    private TreeRoot _base;
 
     internal TreeWriter(Tree tree)
     {
         Tree = tree;
-        Base = tree.CurrentRoot;
+        _base = tree.CurrentRoot;
+        Top = new TreeBucket(this, null, []);
         _commit = new TreeCommit(this);
     }
 
@@ -36,7 +37,7 @@ public sealed unsafe class TreeWriter
     }
 
     /// <summary>Number this commit will have.</summary>
-    public ulong TxId => Base.TxId + 1;
+    public ulong TxId => _base.TxId + 1;
 
     /// <summary>Bytes held by changed keys and values so far, lent ones included.</summary>
     public long DirtyBytes => Arena.UsedBytes + _borrowedBytes;
@@ -44,13 +45,17 @@ public sealed unsafe class TreeWriter
     internal Tree Tree { get; }
 
     /// <summary>The state this transaction changes.</summary>
-    internal TreeRoot Base { get; private set; }
+    internal ref readonly TreeRoot Base => ref _base;
+
+    /// <summary>Counts transactions, those rolled back included; a bucket handle belongs to one.</summary>
+    internal long Serial { get; private set; }
 
     internal Arena Arena { get; } = new();
 
     internal bool IsOpen => _state == State.Open;
 
-    internal TreeBucket Top => _top!;
+    /// <summary>The nameless bucket that holds the others; one object for all transactions.</summary>
+    internal TreeBucket Top { get; }
 
     internal int NodeCount => _nodeCount;
 
@@ -124,12 +129,13 @@ public sealed unsafe class TreeWriter
         End();
     }
 
-    internal void Begin(TreeRoot root)
+    internal void Begin(in TreeRoot root)
     {
         Invariant.Check(_state == State.Idle, "one write transaction at a time");
         _state = State.Open;
-        Base = root;
-        _top = new TreeBucket(this, null, null, 0, root.RootPage, null, root.Sequence);
+        _base = root;
+        Serial++;
+        Top.Begin(root.RootPage, null, root.Sequence);
     }
 
     /// <summary>Drops all nodes and bytes of the transaction.</summary>
@@ -138,7 +144,6 @@ public sealed unsafe class TreeWriter
         _nodeCount = 1;
         _borrowedBytes = 0;
         _givenUp.Clear();
-        _top = null;
         Arena.Reset();
         _state = State.Idle;
     }

@@ -109,7 +109,7 @@ public sealed class CommitTests : IDisposable
         int operations = 0;
         while (!commit.IsCompleted)
         {
-            Assert.Same(before, tree.CurrentRoot);
+            Assert.Equal(before, tree.CurrentRoot);
             if (!commit.Poll(1))
             {
                 Assert.Equal(1, _files.Last!.Held);
@@ -120,7 +120,7 @@ public sealed class CommitTests : IDisposable
         }
 
         Assert.Equal(4, operations); // pages, sync, meta, sync
-        Assert.Same(commit.Root, tree.CurrentRoot);
+        Assert.Equal(commit.Root, tree.CurrentRoot);
         Assert.Equal(before.TxId + 1, tree.CurrentRoot.TxId);
     }
 

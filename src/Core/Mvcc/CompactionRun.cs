@@ -19,6 +19,7 @@ internal sealed unsafe class CompactionRun
     private readonly long _pauseNs;
     private long _nextMain; // where the next slice starts
     private long _nextSub;
+    private TreeWriteCursor? _cursor; // the object only; each slice seeks
     private RevisionHasher _hasher;
     private bool _hashes;
 
@@ -87,7 +88,7 @@ internal sealed unsafe class CompactionRun
     private bool Delete(TreeBucket keys)
     {
         KeyIndex index = _store.Index;
-        TreeWriteCursor cursor = keys.Cursor();
+        TreeWriteCursor cursor = _cursor = keys.Cursor(_cursor);
         Span<byte> from = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(from, _nextMain, _nextSub, tombstone: false);
         int deletes = 0;

@@ -138,7 +138,7 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
             }
         }
 
-        if (!ReferenceEquals(_tree.CurrentRoot, _pin.Root))
+        if (_tree.CurrentTxId != _pin.Root.TxId)
         {
             // A commit without a buffer (compaction, shrinking): readers should let go of the old pages as well.
             Repin();
@@ -243,7 +243,6 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
         ActiveRevisions = _active.Revisions,
         Frozen = _frozen,
         Pages = _pages,
-        Root = _pin.Root,
     };
 
     private void FinishCommit(in TreeReport report)

@@ -28,9 +28,6 @@ internal struct View
     /// <summary>The pages of bucket <c>key</c>, pinned.</summary>
     public BucketReader Pages;
 
-    /// <summary>The root they belong to.</summary>
-    public TreeRoot Root;
-
     /// <summary>The stored KeyValue of a revision that exists in this View. Valid while pinned.</summary>
     public readonly unsafe ReadOnlySpan<byte> Value(long main, int sub)
     {
