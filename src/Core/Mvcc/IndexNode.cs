@@ -1,10 +1,12 @@
 // IndexNode: one node of the key index's B+tree, and the search inside it.
 //
-// Layout     16 bytes of header, then three arrays of Capacity entries:
+// Layout     32 bytes of header, then three arrays of Capacity entries:
 //              Heads  8 bytes of each key after the node's common prefix, big-endian, padded with zeros
 //              Slots  leaf: KeyRecord*; branch: IndexNode*
 //              Bounds branch only: lower bound of each child (KeyBound*); Bounds[0] is null = no bound
-//            Comparing heads settles nearly every step of the search without touching a key.
+//            Comparing heads settles nearly every step of the search without touching a key; the header holds the
+//            end of the common prefix, and the search remembers what the levels above have proven, so the prefix
+//            is compared without touching a key as well.
 // Threads    A node never changes once readers can reach it, except a branch's Slots: a child is replaced by a
 //            release-store, and the range of keys a slot stands for never changes. Everything else is a copy.
 using System;
@@ -31,7 +33,8 @@ internal unsafe struct KeyBound
 internal unsafe struct IndexNode
 {
     public const int CapacityMax = 64;
-    public const int HeaderBytes = 16;
+    public const int HeaderBytes = 32;
+    public const int TailMax = 16;
 
     public int Count;
 
@@ -45,6 +48,9 @@ internal unsafe struct IndexNode
     public int PrefixLength;
 
     public int Reserved;
+
+    /// <summary>The last bytes of the common prefix, right-aligned.</summary>
+    public fixed byte Tail[TailMax];
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong* Heads(IndexNode* node) => (ulong*)((byte*)node + HeaderBytes);
@@ -89,17 +95,27 @@ internal unsafe struct IndexNode
     }
 
     /// <summary>Leaf: the first entry at or after the key.</summary>
-    public static int LowerBound(IndexNode* leaf, ReadOnlySpan<byte> key, out bool found)
-    {
-        int position = Search(leaf, 0, key, out found);
-        return position;
-    }
+    /// <param name="leaf">The leaf whose range holds the key.</param>
+    /// <param name="key">What is looked for.</param>
+    /// <param name="known">Leading bytes of the key that every key of the leaf is known to share.</param>
+    /// <param name="found">The entry is the key itself.</param>
+    public static int LowerBound(IndexNode* leaf, ReadOnlySpan<byte> key, int known, out bool found) =>
+        Search(leaf, 0, key, known, out found);
 
     /// <summary>Branch: the child whose range holds the key.</summary>
-    public static int ChildFor(IndexNode* branch, ReadOnlySpan<byte> key)
+    /// <param name="branch">The branch whose range holds the key.</param>
+    /// <param name="key">What is looked for.</param>
+    /// <param name="known">In and out: leading bytes of the key that all keys below are known to share. Start with 0.</param>
+    public static int ChildFor(IndexNode* branch, ReadOnlySpan<byte> key, ref int known)
     {
-        int position = Search(branch, 1, key, out bool found);
-        return found ? position : position - 1;
+        int position = Search(branch, 1, key, known, out bool found);
+        int slot = found ? position : position - 1;
+        if (slot > 0 && slot < branch->Count - 1 && branch->PrefixLength > known)
+        {
+            known = branch->PrefixLength; // both bounds of the child begin with it, so all between them does
+        }
+
+        return slot;
     }
 
     /// <summary>Computes prefix and heads from the keys, after slots and bounds are in place.</summary>
@@ -110,6 +126,12 @@ internal unsafe struct IndexNode
             ? KeyAt(node, first).CommonPrefixLength(KeyAt(node, node->Count - 1))
             : 0;
         node->PrefixLength = prefix;
+        if (prefix > 0)
+        {
+            int tail = Math.Min(prefix, TailMax);
+            KeyAt(node, first)[(prefix - tail)..prefix].CopyTo(new Span<byte>(node->Tail + TailMax - tail, tail));
+        }
+
         ulong* heads = Heads(node);
         for (int i = first; i < node->Count; i++)
         {
@@ -117,7 +139,7 @@ internal unsafe struct IndexNode
         }
     }
 
-    private static int Search(IndexNode* node, int first, ReadOnlySpan<byte> key, out bool found)
+    private static int Search(IndexNode* node, int first, ReadOnlySpan<byte> key, int known, out bool found)
     {
         found = false;
         int count = node->Count;
@@ -127,11 +149,14 @@ internal unsafe struct IndexNode
         }
 
         int prefix = node->PrefixLength;
-        if (prefix > 0)
+        if (prefix > known)
         {
-            ReadOnlySpan<byte> common = KeyAt(node, first)[..prefix];
-            int shared = Math.Min(prefix, key.Length);
-            int order = key[..shared].SequenceCompareTo(common[..shared]);
+            int unproven = prefix - known;
+            ReadOnlySpan<byte> common = unproven <= TailMax
+                ? new ReadOnlySpan<byte>(node->Tail + TailMax - unproven, unproven)
+                : KeyAt(node, first)[known..prefix];
+            ReadOnlySpan<byte> mine = key[known..Math.Min(prefix, key.Length)];
+            int order = mine.SequenceCompareTo(common[..mine.Length]);
             if (order > 0)
             {
                 return count;

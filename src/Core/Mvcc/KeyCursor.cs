@@ -25,16 +25,17 @@ internal unsafe ref struct KeyCursor
     {
         IndexNode* node = _index.Root;
         _depth = 0;
+        int known = 0;
         while (node->Level > 0)
         {
-            int slot = IndexNode.ChildFor(node, key);
+            int slot = IndexNode.ChildFor(node, key, ref known);
             _nodes[_depth] = (nint)node;
             _slots[_depth] = slot;
             _depth++;
             node = IndexNode.Child(node, slot);
         }
 
-        int position = IndexNode.LowerBound(node, key, out _);
+        int position = IndexNode.LowerBound(node, key, known, out _);
         return Settle(node, position);
     }
 

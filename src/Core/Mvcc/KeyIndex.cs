@@ -19,6 +19,7 @@ internal sealed unsafe class KeyIndex : IDisposable
     /// <summary>Deeper than any tree that fits in memory.</summary>
     public const int DepthMax = 16;
 
+    private const int PrefixGain = 4;
     private const int MergeBelow = IndexNode.CapacityMax / 4;
     private const int MergedMax = IndexNode.CapacityMax * 3 / 4;
 
@@ -57,20 +58,21 @@ internal sealed unsafe class KeyIndex : IDisposable
     public KeyRecord* Find(ReadOnlySpan<byte> key)
     {
         IndexNode* node = Root;
+        int known = 0;
         while (node->Level > 0)
         {
-            node = IndexNode.Child(node, IndexNode.ChildFor(node, key));
+            node = IndexNode.Child(node, IndexNode.ChildFor(node, key, ref known));
         }
 
-        int position = IndexNode.LowerBound(node, key, out bool found);
+        int position = IndexNode.LowerBound(node, key, known, out bool found);
         return found ? (KeyRecord*)IndexNode.Slots(node)[position] : null;
     }
 
     /// <summary>Finds the key; where it is absent, <paramref name="position"/> remembers its place for Insert.</summary>
     public KeyRecord* FindForInsert(ReadOnlySpan<byte> key, out int position)
     {
-        IndexNode* leaf = Descend(key);
-        position = IndexNode.LowerBound(leaf, key, out bool found);
+        IndexNode* leaf = Descend(key, out int known);
+        position = IndexNode.LowerBound(leaf, key, known, out bool found);
         return found ? (KeyRecord*)IndexNode.Slots(leaf)[position] : null;
     }
 
@@ -101,8 +103,8 @@ internal sealed unsafe class KeyIndex : IDisposable
     /// <summary>Removes a key that is present, and retires its record.</summary>
     public void Remove(ReadOnlySpan<byte> key)
     {
-        IndexNode* leaf = Descend(key);
-        int position = IndexNode.LowerBound(leaf, key, out bool found);
+        IndexNode* leaf = Descend(key, out int known);
+        int position = IndexNode.LowerBound(leaf, key, known, out bool found);
         Invariant.Check(found, "a removed key is in the index");
         KeyRecord* record = (KeyRecord*)IndexNode.Slots(leaf)[position];
         Count--;
@@ -130,14 +132,15 @@ internal sealed unsafe class KeyIndex : IDisposable
         _arena.Dispose();
     }
 
-    private IndexNode* Descend(ReadOnlySpan<byte> key)
+    private IndexNode* Descend(ReadOnlySpan<byte> key, out int known)
     {
+        known = 0;
         IndexNode* node = (IndexNode*)_root;
         int depth = 0;
         _path[0] = (nint)node;
         while (node->Level > 0)
         {
-            int slot = IndexNode.ChildFor(node, key);
+            int slot = IndexNode.ChildFor(node, key, ref known);
             _pathSlot[depth] = slot;
             node = (IndexNode*)IndexNode.Slots(node)[slot];
             depth++;
@@ -191,7 +194,7 @@ internal sealed unsafe class KeyIndex : IDisposable
         new Span<ulong>(sourceHeads, position).CopyTo(new Span<ulong>(targetHeads, position));
         new Span<ulong>(sourceHeads + position, after).CopyTo(new Span<ulong>(targetHeads + position + 1, after));
         to->Count = from->Count + 1;
-        to->PrefixLength = from->PrefixLength;
+        CopyPrefix(from, to);
         SummarizeInserted(to, position);
     }
 
@@ -225,12 +228,18 @@ internal sealed unsafe class KeyIndex : IDisposable
         new Span<ulong>(sourceHeads + position + 1, after).CopyTo(new Span<ulong>(targetHeads + position, after));
         to->Count = from->Count - 1;
 
-        // The old prefix is still common to what is left (it may now be longer than it has to be short: fine).
-        to->PrefixLength = to->Count >= 2 ? from->PrefixLength : 0;
-        if (to->PrefixLength != from->PrefixLength)
+        // The old prefix is still common to what is left; it may be shorter than it could be.
+        CopyPrefix(from, to);
+        if (to->Count < 2)
         {
             IndexNode.Summarize(to);
         }
+    }
+
+    private static void CopyPrefix(IndexNode* from, IndexNode* to)
+    {
+        to->PrefixLength = from->PrefixLength;
+        new ReadOnlySpan<byte>(from->Tail, IndexNode.TailMax).CopyTo(new Span<byte>(to->Tail, IndexNode.TailMax));
     }
 
     private void SplitLeaf(IndexNode* leaf, int position, KeyRecord* record)
@@ -242,29 +251,54 @@ internal sealed unsafe class KeyIndex : IDisposable
         IndexNode* left = NewNode(exclusive ? IndexNode.CapacityMax : leftCount, 0);
         IndexNode* right = NewNode(exclusive ? IndexNode.CapacityMax : total - leftCount, 0);
         nint* source = IndexNode.Slots(leaf);
+        ulong* heads = IndexNode.Heads(leaf);
+        bool keepsPrefix = SharesPrefix(leaf, KeyRecord.Key(record));
+        ulong newHead = keepsPrefix ? IndexNode.HeadOf(KeyRecord.Key(record), leaf->PrefixLength) : 0;
         for (int i = 0; i < total; i++)
         {
-            nint slot = i < position ? source[i] : i == position ? (nint)record : source[i - 1];
-            if (i < leftCount)
-            {
-                IndexNode.Slots(left)[i] = slot;
-            }
-            else
-            {
-                IndexNode.Slots(right)[i - leftCount] = slot;
-            }
+            bool isNew = i == position;
+            int from = i < position ? i : i - 1;
+            IndexNode* target = i < leftCount ? left : right;
+            int at = i < leftCount ? i : i - leftCount;
+            IndexNode.Slots(target)[at] = isNew ? (nint)record : source[from];
+            IndexNode.Heads(target)[at] = isNew ? newHead : heads[from];
         }
 
         left->Count = leftCount;
         right->Count = total - leftCount;
-        IndexNode.Summarize(left);
-        IndexNode.Summarize(right);
+        SummarizeHalf(leaf, left, keepsPrefix);
+        SummarizeHalf(leaf, right, keepsPrefix);
 
         // The shortest bound that still separates: what both share, and one byte more.
         ReadOnlySpan<byte> low = IndexNode.KeyAt(left, leftCount - 1);
         ReadOnlySpan<byte> high = IndexNode.KeyAt(right, 0);
         KeyBound* bound = NewBound(high[..(low.CommonPrefixLength(high) + 1)]);
         InsertIntoParent(_depth, leaf, left, bound, right);
+    }
+
+    private static bool SharesPrefix(IndexNode* node, ReadOnlySpan<byte> key)
+    {
+        int first = IndexNode.FirstKeyed(node);
+        return node->PrefixLength == 0 || key.StartsWith(IndexNode.KeyAt(node, first)[..node->PrefixLength]);
+    }
+
+    /// <summary>
+    /// A part of a split leaf, its heads copied: they stay as they are unless the common prefix has grown enough to be
+    /// worth touching every key.
+    /// </summary>
+    private static void SummarizeHalf(IndexNode* whole, IndexNode* half, bool keepsPrefix)
+    {
+        if (keepsPrefix && half->Count >= 2)
+        {
+            int prefix = IndexNode.KeyAt(half, 0).CommonPrefixLength(IndexNode.KeyAt(half, half->Count - 1));
+            if (prefix - whole->PrefixLength < PrefixGain)
+            {
+                CopyPrefix(whole, half);
+                return;
+            }
+        }
+
+        IndexNode.Summarize(half);
     }
 
     /// <summary>The node at a level of the path became two.</summary>
@@ -291,6 +325,7 @@ internal sealed unsafe class KeyIndex : IDisposable
         {
             IndexNode* copy = NewNode(total, parent->Level);
             FillSplit(parent, slot, left, bound, right, 0, total, copy);
+            SummarizeGrown(parent, copy, slot + 1);
             Replace(level - 1, parent, copy);
         }
         else
@@ -301,6 +336,8 @@ internal sealed unsafe class KeyIndex : IDisposable
             IndexNode* rightParent = NewNode(total - leftCount, parent->Level);
             FillSplit(parent, slot, left, bound, right, 0, leftCount, leftParent);
             FillSplit(parent, slot, left, bound, right, leftCount, total, rightParent);
+            IndexNode.Summarize(leftParent);
+            IndexNode.Summarize(rightParent);
             KeyBound* up = IndexNode.Bounds(rightParent)[0];
             IndexNode.Bounds(rightParent)[0] = null;
             InsertIntoParent(level - 1, parent, leftParent, up, rightParent);
@@ -323,7 +360,24 @@ internal sealed unsafe class KeyIndex : IDisposable
         }
 
         target->Count = to - from;
-        IndexNode.Summarize(target);
+    }
+
+    /// <summary>A branch that got one more bound: the old heads stand if the new bound shares their prefix.</summary>
+    private static void SummarizeGrown(IndexNode* old, IndexNode* grown, int added)
+    {
+        if (old->Count < 3 || !SharesPrefix(old, IndexNode.KeyAt(grown, added)))
+        {
+            IndexNode.Summarize(grown);
+            return;
+        }
+
+        CopyPrefix(old, grown);
+        ulong* source = IndexNode.Heads(old);
+        ulong* target = IndexNode.Heads(grown);
+        new Span<ulong>(source + 1, added - 1).CopyTo(new Span<ulong>(target + 1, added - 1));
+        target[added] = IndexNode.HeadOf(IndexNode.KeyAt(grown, added), grown->PrefixLength);
+        int after = grown->Count - added - 1;
+        new Span<ulong>(source + added, after).CopyTo(new Span<ulong>(target + added + 1, after));
     }
 
     /// <summary>Takes the child on the path out of the branch at a level; a branch left with one child gives way to it.</summary>

@@ -17,6 +17,19 @@ public sealed unsafe partial class MvccStore
     /// <summary>HashKV at a revision (0 = current). Pins by itself; long: not on an I/O thread.</summary>
     public ErrorCode HashKv(long revision, out HashKvResult result)
     {
+        try
+        {
+            return WalkRevisions(revision, out result);
+        }
+        catch (Exception exception) when (exception is InvariantException or TreeCorruptException)
+        {
+            _fatal.Stop("HashKV met state that cannot be: the member's data or memory is damaged", exception);
+            throw;
+        }
+    }
+
+    private ErrorCode WalkRevisions(long revision, out HashKvResult result)
+    {
         while (true)
         {
             ViewPin pin = Pin();
@@ -102,6 +115,11 @@ public sealed unsafe partial class MvccStore
             }
 
             return crc;
+        }
+        catch (TreeCorruptException exception)
+        {
+            _fatal.Stop("Hash met a damaged page", exception);
+            throw;
         }
         finally
         {

@@ -1,7 +1,6 @@
 // MvccStore, open: from a tree file to an index, before any thread runs.
 //
-// The bucket of revisions is in revision order and its keys come in any order; records are inserted into the index
-// in place (nobody reads yet), most of the time is cache misses of the descent. Source: storage.md §2, §6.3, §9.
+// The bucket of revisions is in revision order and its keys come in any order; see IndexLoader. Source: storage.md §2, §6.3, §9.
 using System;
 using System.Buffers.Binary;
 using System.IO;
@@ -104,10 +103,15 @@ public sealed unsafe partial class MvccStore
         LoadMeta(out long scheduled, out long finished);
         _compactRevision = finished;
         _finishedCompactRevision = finished;
-        TreeCursor cursor = _pages.Cursor();
-        for (bool more = cursor.First(); more; more = cursor.Next())
+        using (var loader = new IndexLoader(_index))
         {
-            LoadRevision(cursor.Key, cursor.Value);
+            TreeCursor cursor = _pages.Cursor();
+            for (bool more = cursor.First(); more; more = cursor.Next())
+            {
+                LoadRevision(loader, cursor.Key, cursor.Value);
+            }
+
+            loader.Flush();
         }
 
         _revision = Math.Max(_revision, Math.Max(finished, scheduled));
@@ -160,7 +164,7 @@ public sealed unsafe partial class MvccStore
         ? BinaryPrimitives.ReadUInt64BigEndian(value)
         : throw new InvalidDataException($"{_tree.Path}: {name} has {value.Length} bytes, expected 8");
 
-    private void LoadRevision(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
+    private void LoadRevision(IndexLoader loader, ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
     {
         if (!RevisionKey.TryRead(key, out long main, out long sub, out bool tombstone)
             || (ulong)sub >= 1u << 30
@@ -170,20 +174,6 @@ public sealed unsafe partial class MvccStore
         }
 
         _revision = Math.Max(_revision, main);
-        uint packed = KeyHistoryWriter.Pack((int)sub, tombstone, pair.Lease != 0);
-        KeyRecord* record = _index.FindForInsert(pair.Key, out int position);
-        if (record == null)
-        {
-            long created = tombstone ? main : pair.CreateRevision;
-            _index.Insert(_index.Histories.RestoreRecord(pair.Key, main, packed, created, tombstone ? 1 : pair.Version), position);
-        }
-        else if (!tombstone)
-        {
-            _index.Histories.AppendPut(record, main, packed);
-        }
-        else if (KeyHistory.TryGetLive(record, long.MaxValue, out _))
-        {
-            _index.Histories.AppendTombstone(record, main, (int)sub);
-        }
+        loader.Add(pair.Key, main, KeyHistoryWriter.Pack((int)sub, tombstone, pair.Lease != 0), pair.CreateRevision, pair.Version);
     }
 }

@@ -1,6 +1,10 @@
 // MvccStore, reads: what any thread may ask, on a View it has pinned.
+//
+// Failure    A broken invariant or a damaged page met by a reader stops the member like one met by an actor: the I/O
+//            threads have nobody else to tell.
 using System;
 using Cairn.Base;
+using Cairn.Btree;
 using Cairn.Core.Protocol;
 
 namespace Cairn.Core.Mvcc;
@@ -32,6 +36,27 @@ public sealed unsafe partial class MvccStore
     /// <summary>The same for a parsed request.</summary>
     public ErrorCode Range(scoped in RangeRequest request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output) =>
         AnswerRange(pin.View, request, Header(header, pin.View.Revision), ref output, nested: false);
+
+    /// <summary>
+    /// True if the answer is likely to come from memory: a single key whose value is in a write buffer or on pages
+    /// believed resident. Anything else belongs on a thread that may wait for the disk (design: page faults).
+    /// </summary>
+    public bool IsWarm(scoped in RangeRequest request, in ViewPin pin)
+    {
+        if (request.CountOnly)
+        {
+            return true;
+        }
+
+        if (!request.RangeEnd.IsEmpty || request.HasEmptyRangeEnd)
+        {
+            return false;
+        }
+
+        long revision = request.Revision <= 0 ? pin.Revision : request.Revision;
+        KeyRecord* record = _index.Find(request.Key);
+        return record == null || !KeyHistory.TryGetLive(record, revision, out KeyState state) || pin.View.IsWarm(state.Main, state.Sub);
+    }
 
     /// <summary>Answers a TxnRequest of plain ranges only (both branches) from a View.</summary>
     public ErrorCode ReadTxn(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output)
@@ -114,6 +139,11 @@ public sealed unsafe partial class MvccStore
             reader.WriteBody(ref writer, request.KeysOnly);
             output.Advance(writer.Position);
             return ErrorCode.None;
+        }
+        catch (Exception exception) when (exception is InvariantException or TreeCorruptException)
+        {
+            _fatal.Stop("a range met state that cannot be: the member's data or memory is damaged", exception);
+            throw;
         }
         finally
         {

@@ -48,6 +48,20 @@ internal struct View
         return new ReadOnlySpan<byte>(Change.Value(change), change->ValueLength);
     }
 
+    /// <summary>True if reading the value is not expected to wait for the disk.</summary>
+    [SkipLocalsInit]
+    public readonly bool IsWarm(long main, int sub)
+    {
+        if (main >= (Frozen ?? Active).FirstMain)
+        {
+            return true;
+        }
+
+        Span<byte> key = stackalloc byte[RevisionKey.TombstoneSize];
+        int length = RevisionKey.Write(key, main, sub, tombstone: false);
+        return Pages.IsWarm(key[..length]);
+    }
+
     [SkipLocalsInit]
     private readonly unsafe ReadOnlySpan<byte> PagedValue(long main, int sub)
     {

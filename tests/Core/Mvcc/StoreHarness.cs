@@ -45,6 +45,9 @@ internal sealed class StoreHarness : IDisposable
 
     public HeaderFields Header { get; set; } = new(1, 2, 3);
 
+    /// <summary>False: entries are applied as on a member that nobody asked.</summary>
+    public bool WantsResponse { get; set; } = true;
+
     public string DbPath => Path.Combine(_directory, "db");
 
     /// <summary>Virtual time of the tree actor: every poll is a long while after the last.</summary>
@@ -167,7 +170,7 @@ internal sealed class StoreHarness : IDisposable
         _index++;
         _output.Reset();
         var box = new OutputBox { Buffer = _output };
-        ErrorCode error = operation(Store, request, new ApplyContext(Leases, Header, wantsResponse: true), box);
+        ErrorCode error = operation(Store, request, new ApplyContext(Leases, Header, WantsResponse), box);
         _output = box.Buffer;
         Store.PublishView();
         return (error, error == ErrorCode.None ? _output.WrittenSpan.ToArray() : []);

@@ -382,6 +382,58 @@ public sealed class StoreTests
         Assert.InRange(allocated, 0, 1024); // none a request; a list that grows once is fine
     }
 
+    [Fact]
+    public void Txn_NestedAsDeepAsIsServed_RunsOnAnActorsStack()
+    {
+        using var harness = new StoreHarness();
+        Op op = new PutOp("k"u8.ToArray(), "deep"u8.ToArray());
+        for (int i = 0; i < RequestChecks.MaxDepth - 1; i++)
+        {
+            op = new TxnOp([], [op, new RangeOp("k"u8.ToArray(), [])], []);
+        }
+
+        byte[] bytes = op.Encode();
+        Assert.True(TxnRequest.TryParse(bytes, out TxnRequest txn));
+        Assert.Equal(ErrorCode.None, RequestChecks.CheckTxn(txn, 100_000));
+        Exception? failure = null;
+        var thread = new System.Threading.Thread(
+            () =>
+            {
+                try
+                {
+                    (ErrorCode error, byte[] body) = harness.Txn(bytes);
+                    Assert.Equal(ErrorCode.None, error);
+                    Assert.StartsWith("txn rev 2 full succeeded (txn rev 0 succeeded (txn", Answers.Txn(body));
+                }
+                catch (Exception exception)
+                {
+                    failure = exception;
+                }
+            },
+            1536 * 1024);
+        thread.Start();
+        thread.Join();
+        Assert.Null(failure);
+        Assert.Equal("range rev 2 full [6B c2 m2 v1 l0 64656570] count 1", Everything(harness));
+    }
+
+    [Fact]
+    public void IsWarm_ValueInABuffer_IsTrue()
+    {
+        using var harness = new StoreHarness();
+        harness.Put(Put("a", "1"));
+        ViewPin pin = harness.Store.Pin();
+        RangeRequest request = default;
+        request.Key = "a"u8;
+        Assert.True(harness.Store.IsWarm(request, pin));
+        request.Key = "absent"u8;
+        Assert.True(harness.Store.IsWarm(request, pin));
+        request.RangeEnd = "b"u8;
+        Assert.False(harness.Store.IsWarm(request, pin)); // nobody knows how much that touches
+        harness.Store.Unpin(pin);
+        harness.Store.Unpin(default); // no pin: ignored
+    }
+
     private static string Everything(StoreHarness harness)
     {
         (ErrorCode error, byte[] body) = harness.Range(new RangeOp([0], [0]).Encode());
