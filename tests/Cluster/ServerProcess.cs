@@ -128,10 +128,10 @@ internal sealed partial class ServerProcess : IAsyncDisposable
         return new ServerProcess(program, clientPort, arguments);
     }
 
-    /// <summary>Waits until a linearizable read succeeds; fails with the log when the process ends or 30 s pass.</summary>
+    /// <summary>Waits until a linearizable read succeeds; fails with the log when the process ends or 60 s pass.</summary>
     public async Task WaitUntilServing()
     {
-        long limit = Environment.TickCount64 + 30_000;
+        long limit = Environment.TickCount64 + 60_000;
         byte[] request = new Pb().Text(1, "health").Bytes;
         while (true)
         {
@@ -161,7 +161,7 @@ internal sealed partial class ServerProcess : IAsyncDisposable
 
             if (Environment.TickCount64 > limit)
             {
-                Assert.Fail($"{Program} does not serve after 30 s:\n{Tail()}");
+                Assert.Fail($"{Program} does not serve after 60 s:\n{Tail()}");
             }
 
             await Task.Delay(5);
