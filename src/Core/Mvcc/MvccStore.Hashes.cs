@@ -208,11 +208,23 @@ public sealed unsafe partial class MvccStore
         ref RevisionHasher hasher, long main, long sub, bool tombstone, ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
     {
         bool kept = false;
-        if (hasher.AsksKeep(main))
+        if (main <= hasher.CompactRevision)
         {
             Invariant.Check(KeyValue.TryParse(value, out KeyValue pair), "a stored pair parses");
             KeyRecord* record = _index.Find(pair.Key);
-            kept = record != null && KeyHistory.KeptByHash(record, hasher.Revision, main, (int)sub);
+            if (!hasher.AsksKeep(main))
+            {
+                // The keep set is empty and its rule off, so what counts is what the compaction left. Buffers, and pages
+                // its deletes have not reached yet, still hold more than that.
+                if (record == null || !KeyHistory.KeptByCompaction(record, hasher.CompactRevision, main, (int)sub))
+                {
+                    return;
+                }
+            }
+            else
+            {
+                kept = record != null && KeyHistory.KeptByHash(record, hasher.Revision, main, (int)sub);
+            }
         }
 
         hasher.Add(main, tombstone, kept, key, value);

@@ -25,6 +25,8 @@ internal unsafe struct RevisionHasher
 
     public uint Value { get; private set; }
 
+    public readonly long CompactRevision => _compactRevision;
+
     /// <summary>Whether an entry's place in the keep set matters at all.</summary>
     public readonly bool AsksKeep(long main) => main <= _compactRevision && _keepsAny;
 
