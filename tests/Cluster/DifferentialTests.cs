@@ -6,6 +6,8 @@
 // Where 3.6.14, whose behaviour Cairn follows, differs from the 3.5 at hand:
 //   * sort_order / sort_target out of range: 3.6 answers 3 "invalid sort option" (Operations.UnknownSort, asked of Cairn only)
 //   * HashKVResponse.hash_revision exists from 3.6 on
+//   * HashKV(0) means the newest revision; but after a compaction at 0, which an empty store accepts once, etcd finds that
+//     compaction's remembered hash under the number 0 and answers with it. Cairn does not, so the stream does not compact at 0
 //   * a nested put under NOSPACE is refused from 3.5.33 / 3.6.14 on (no alarm is raised here; the transcripts cover it)
 using System;
 using System.Collections.Generic;

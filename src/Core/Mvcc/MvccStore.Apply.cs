@@ -30,7 +30,7 @@ public sealed unsafe partial class MvccStore
             return ErrorCode.MalformedRequest;
         }
 
-        ErrorCode error = CheckPut(put, context.Leases);
+        ErrorCode error = CheckPut(put, context.Leases, inTxn: false);
         if (error != ErrorCode.None)
         {
             return error;
@@ -75,7 +75,13 @@ public sealed unsafe partial class MvccStore
         _pathLength = 0;
         ChoosePath(before, txn);
         _pathNext = 0;
-        ErrorCode error = CheckPath(before, txn, context.Leases);
+        ErrorCode error = CheckPath(before, txn, context.Leases, RequestOpKind.Put);
+        if (error == ErrorCode.None)
+        {
+            _pathNext = 0;
+            error = CheckPath(before, txn, context.Leases, RequestOpKind.Range);
+        }
+
         if (error != ErrorCode.None)
         {
             return error;
@@ -146,23 +152,20 @@ public sealed unsafe partial class MvccStore
         }
     }
 
-    private ErrorCode CheckPut(scoped in PutRequest put, ILeaseBook leases)
+    /// <summary>What a put needs to be there. A put of its own asks for the lease first, one in a txn for the key.</summary>
+    private ErrorCode CheckPut(scoped in PutRequest put, ILeaseBook leases, bool inTxn)
     {
-        if (put.Lease != 0 && !leases.Exists(put.Lease))
-        {
-            return ErrorCode.LeaseNotFound;
-        }
-
+        bool leaseMissing = put.Lease != 0 && !leases.Exists(put.Lease);
+        bool keyMissing = false;
         if (put.IgnoreValue || put.IgnoreLease)
         {
             KeyRecord* record = _index.Find(put.Key);
-            if (record == null || !KeyHistory.TryGetLive(record, long.MaxValue, out _))
-            {
-                return ErrorCode.KeyNotFound;
-            }
+            keyMissing = record == null || !KeyHistory.TryGetLive(record, long.MaxValue, out _);
         }
 
-        return ErrorCode.None;
+        return keyMissing && (inTxn || !leaseMissing) ? ErrorCode.KeyNotFound
+            : leaseMissing ? ErrorCode.LeaseNotFound
+            : ErrorCode.None;
     }
 
     /// <summary>Makes one put. The previous pair is looked up only if asked for.</summary>
@@ -385,15 +388,16 @@ public sealed unsafe partial class MvccStore
         }
     }
 
-    private ErrorCode CheckPath(in View before, scoped in TxnRequest txn, ILeaseBook leases)
+    /// <summary>Checks the ops of one kind on the chosen path: etcd looks at all puts, then at all ranges.</summary>
+    private ErrorCode CheckPath(in View before, scoped in TxnRequest txn, ILeaseBook leases, RequestOpKind kind)
     {
         foreach (RequestOp op in txn.Branch(_path[_pathNext++] != 0))
         {
             ErrorCode error = op.Kind switch
             {
-                RequestOpKind.Range => CheckRange(before, op.AsRange().Revision),
-                RequestOpKind.Put => CheckPut(op.AsPut(), leases),
-                RequestOpKind.Txn => CheckPath(before, op.AsTxn(), leases),
+                RequestOpKind.Range when kind == RequestOpKind.Range => CheckRange(before, op.AsRange().Revision),
+                RequestOpKind.Put when kind == RequestOpKind.Put => CheckPut(op.AsPut(), leases, inTxn: true),
+                RequestOpKind.Txn => CheckPath(before, op.AsTxn(), leases, kind),
                 _ => ErrorCode.None,
             };
             if (error != ErrorCode.None)
