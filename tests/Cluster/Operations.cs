@@ -3,6 +3,7 @@
 // A seed decides the stream completely; the only input from outside is the current and the compacted revision, which the
 // answers tell and which are equal on both servers as long as the test passes.
 using System;
+using System.Collections.Generic;
 using System.Text;
 
 namespace Cairn.Cluster;
@@ -14,12 +15,20 @@ internal sealed class Operations(int seed)
 {
     private static readonly byte[] s_nul = [0];
     private readonly Random _random = new(seed);
+    private readonly HashSet<long> _compactions = [];
 
     /// <summary>Current revision as the last answer told it.</summary>
     public long Revision { get; set; } = 1;
 
     /// <summary>Revision of the last accepted compaction, 0 before the first.</summary>
-    public long Compacted { get; set; }
+    public long Compacted { get; private set; }
+
+    /// <summary>A compaction was accepted.</summary>
+    public void Accepted(long compaction)
+    {
+        Compacted = compaction;
+        _compactions.Add(compaction);
+    }
 
     /// <summary>The next operation of the stream.</summary>
     public Operation Next() => _random.Next(1000) switch
@@ -114,9 +123,10 @@ internal sealed class Operations(int seed)
 
     private long HashRevision()
     {
-        // At the compacted revision itself the hash depends on the process's own history (storage.md 6.2 of the reference).
+        // Both servers remember the hashes of their last ten compactions, but only of those that began after the one before
+        // had finished in the background: what a hash at such a revision answers is a matter of timing.
         long revision = Chance(2) ? 0 : SomeRevision();
-        return revision == Compacted ? Revision : revision;
+        return _compactions.Contains(revision) ? 0 : revision;
     }
 
     private Pb Range(bool plain)

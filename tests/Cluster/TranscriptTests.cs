@@ -46,7 +46,17 @@ public sealed class TranscriptTests
                 continue;
             }
 
-            differences.AddRange(await Compare(server, step, static (_, lines) => lines));
+            List<string> found = await Compare(server, step, static (_, lines) => lines);
+
+            // The remembered hash of a compaction (rule 7) is there when its background work is done, which no call waits for.
+            long limit = Environment.TickCount64 + 10_000;
+            while (found.Count > 0 && step.Method == Grpc.HashKv && Environment.TickCount64 < limit)
+            {
+                await Task.Delay(20);
+                found = await Compare(server, step, static (_, lines) => lines);
+            }
+
+            differences.AddRange(found);
             Assert.True(differences.Count < 200, Report(server, differences));
         }
 

@@ -180,7 +180,8 @@ internal sealed class KestrelCall : RpcCall
                         $"grpc: received unexpected payload format {length}"));
                     return false;
                 default:
-                    bool empty = body.IsEmpty;
+                    // Half a header counts as nothing: etcd says "EOF" to both.
+                    bool empty = body.Length < RpcFrame.HeaderSize;
                     reader.AdvanceTo(body.Start, body.End);
                     if (!result.IsCompleted && !result.IsCanceled)
                     {
