@@ -126,10 +126,14 @@ internal sealed class StoreModel
         return found;
     }
 
-    private ErrorCode CheckPut(PutOp put) =>
-        put.Lease != 0 && !Leases.Contains(put.Lease) ? ErrorCode.LeaseNotFound
-        : (put.IgnoreLease || put.IgnoreValue) && !Revisions.IsLive(put.Key) ? ErrorCode.KeyNotFound
-        : ErrorCode.None;
+    private ErrorCode CheckPut(PutOp put) => Lease(put) != ErrorCode.None ? Lease(put) : Key(put);
+
+    private ErrorCode CheckPutInTxn(PutOp put) => Key(put) != ErrorCode.None ? Key(put) : Lease(put);
+
+    private ErrorCode Lease(PutOp put) => put.Lease != 0 && !Leases.Contains(put.Lease) ? ErrorCode.LeaseNotFound : ErrorCode.None;
+
+    private ErrorCode Key(PutOp put) =>
+        (put.IgnoreLease || put.IgnoreValue) && !Revisions.IsLive(put.Key) ? ErrorCode.KeyNotFound : ErrorCode.None;
 
     private string Put(PutOp put, bool full)
     {
@@ -167,7 +171,8 @@ internal sealed class StoreModel
     {
         var path = new Queue<bool>();
         Choose(txn, path);
-        ErrorCode error = Check(txn, new Queue<bool>(path));
+        ErrorCode error = Check(txn, new Queue<bool>(path), puts: true);
+        error = error != ErrorCode.None ? error : Check(txn, new Queue<bool>(path), puts: false);
         return error != ErrorCode.None ? (error, "") : (ErrorCode.None, Run(txn, path, full: true));
     }
 
@@ -204,16 +209,17 @@ internal sealed class StoreModel
 
     private static bool Judge(int result, int order) => result switch { 0 => order == 0, 1 => order > 0, 2 => order < 0, _ => order != 0 };
 
-    private ErrorCode Check(TxnOp txn, Queue<bool> path)
+    /// <summary>etcd's order, seen in the differential test: all puts of the path, then all its ranges.</summary>
+    private ErrorCode Check(TxnOp txn, Queue<bool> path, bool puts)
     {
         foreach (Op op in path.Dequeue() ? txn.Success : txn.Failure)
         {
             ErrorCode error = op switch
             {
-                RangeOp { Revision: var r } when r != 0 && r > Revision => ErrorCode.FutureRev,
-                RangeOp { Revision: var r } when r != 0 && r < Revisions.Compacted => ErrorCode.Compacted,
-                PutOp put => CheckPut(put),
-                TxnOp nested => Check(nested, path),
+                RangeOp { Revision: var r } when !puts && r != 0 && r > Revision => ErrorCode.FutureRev,
+                RangeOp { Revision: var r } when !puts && r != 0 && r < Revisions.Compacted => ErrorCode.Compacted,
+                PutOp put when puts => CheckPutInTxn(put),
+                TxnOp nested => Check(nested, path, puts),
                 _ => ErrorCode.None,
             };
             if (error != ErrorCode.None)
