@@ -33,7 +33,11 @@ internal static unsafe partial class Libc
     public const int Again = 11;
     public const int Access = 13;
     public const int Invalid = 22;
+    public const int NoSpace = 28;
     public const int NotSupported = 95;
+    public const int OverDiskQuota = 122;
+
+    public const int UsageOfSelf = 0;
 
     public const int FutexWaitPrivate = 128;
     public const int FutexWakePrivate = 129;
@@ -94,6 +98,17 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     public static partial nint Futex(nint number, int* word, int operation, int value, TimeSpec* timeout, nint unused, int unused3);
+
+    [LibraryImport("libc", EntryPoint = "getrusage", SetLastError = true)]
+    public static partial int GetResourceUsage(int who, ResourceUsage* usage);
+
+    /// <summary>struct rusage, of which one field is of use here.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 144)]
+    public struct ResourceUsage
+    {
+        [FieldOffset(72)]
+        public long MajorFaults;
+    }
 
     [StructLayout(LayoutKind.Sequential)]
     public struct FileLock

@@ -63,3 +63,16 @@ public sealed class ProcessFatal : IFatal
         Environment.FailFast(message, cause);
     }
 }
+
+/// <summary>What the kernel counts about this process.</summary>
+public static unsafe class ProcessUsage
+{
+    /// <summary>Page faults so far that had to read a disk; those of populating a map on purpose count too.</summary>
+    public static long MajorFaults()
+    {
+        Libc.ResourceUsage usage;
+        int result = Libc.GetResourceUsage(Libc.UsageOfSelf, &usage);
+        Invariant.Check(result == 0, "the usage of this process can be asked for");
+        return usage.MajorFaults;
+    }
+}

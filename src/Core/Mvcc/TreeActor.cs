@@ -60,6 +60,7 @@ public sealed unsafe class TreeActor : IActor
     private bool _hurry;
     private long _nextShrinkNs;
     private long _nextAgeNs;
+    private long _majorFaults; // at the last age
 
     internal TreeActor(
         MvccStore store, Tree tree, MvccOptions options, SpscRing<TreeCommand> commands, SpscRing<TreeReport> reports)
@@ -75,6 +76,9 @@ public sealed unsafe class TreeActor : IActor
 
     /// <summary>Woken when a commit is durable (the store thread). Set before the threads start.</summary>
     public IWaker? StoreWaker { get; set; }
+
+    /// <summary>Major page faults of the process so far; null: there are none. Set before the threads start.</summary>
+    public Func<long>? MajorFaults { get; set; }
 
     /// <summary>Wakes this actor; the store uses it at a freeze. Set before the threads start.</summary>
     public IWaker? Waker { get; set; }
@@ -97,8 +101,7 @@ public sealed unsafe class TreeActor : IActor
     {
         if (nowNs >= _nextAgeNs)
         {
-            // Blocks nobody has made resident for two ages are asked for again before they are touched.
-            _tree.AgeResidency();
+            Age();
             _nextAgeNs = nowNs + AgeEveryNs;
         }
 
@@ -179,6 +182,26 @@ public sealed unsafe class TreeActor : IActor
 
         _writer = null;
         _run.Dispose();
+    }
+
+    /// <summary>Blocks nobody has made resident for two ages are asked for again before they are touched.</summary>
+    private void Age()
+    {
+        _tree.AgeResidency();
+        if (MajorFaults is null)
+        {
+            return;
+        }
+
+        // A rise says that memory is short and pages go: what was resident a second ago may not be. Reading cold pages
+        // on purpose counts as well; then this costs one more call per block and second, beside a disk read.
+        long faults = MajorFaults();
+        if (faults > _majorFaults)
+        {
+            _tree.ForgetResidency();
+        }
+
+        _majorFaults = faults;
     }
 
     private void TakeCommands()

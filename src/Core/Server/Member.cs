@@ -109,6 +109,7 @@ public sealed partial class Member : IDisposable
         TreeActor tree = parts.Machine.Store.TreeActor;
         tree.StoreWaker = _storeCell;
         tree.Waker = treeCell;
+        tree.MajorFaults = environment.MajorFaults;
         _actors =
         [
             new MemberActor(_raft, raftCell),

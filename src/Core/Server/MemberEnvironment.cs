@@ -1,4 +1,5 @@
 // MemberEnvironment: the world a member is started in. Production hands over the machine, the simulator a model.
+using System;
 using Cairn.Base;
 using Microsoft.Extensions.Logging;
 
@@ -20,4 +21,7 @@ public sealed class MemberEnvironment
 
     /// <summary>Must not block the caller: the actors log from their threads.</summary>
     public required ILogger Log { get; init; }
+
+    /// <summary>Major page faults of the process so far; asked once a second. Null where nothing can be paged out.</summary>
+    public Func<long>? MajorFaults { get; init; }
 }

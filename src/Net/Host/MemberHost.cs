@@ -87,6 +87,7 @@ public sealed class MemberHost : IAsyncDisposable
                 Fatal = fatal,
                 Pool = new NativePool(),
                 Log = loggers.CreateLogger("server"),
+                MajorFaults = ProcessUsage.MajorFaults,
             };
             CollectorRegistry registry = Metrics.NewCustomRegistry();
             var member = Member.Open(options.Member, environment, new DiskMetrics(registry));

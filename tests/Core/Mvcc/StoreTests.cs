@@ -226,6 +226,30 @@ public sealed class StoreTests
         Assert.Contains("6C617374", Everything(harness));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void MajorFaults_Rising_MakeEveryBlockColdAtTheNextAge(bool rising)
+    {
+        using var harness = new StoreHarness();
+        long faults = 5;
+        harness.Store.TreeActor.MajorFaults = () => faults;
+        harness.Put(Put("k", new string('v', 3000))); // too large to lie in the bucket's own entry
+        harness.Freeze();
+        harness.Pump(() => !harness.Step());
+        TreePin pin = harness.Tree.Pin();
+        byte[] key = new byte[17];
+        Assert.Equal(key.Length, RevisionKey.Write(key, 2, 0, tombstone: false));
+        Assert.True(new TreeReader(harness.Tree, pin.Root).TryGetBucket("key"u8, out BucketReader bucket));
+        harness.Tree.ForgetResidency();
+        Assert.True(bucket.TryGet(key, out _));
+        Assert.True(bucket.IsWarm(key));
+        faults += rising ? 1 : 0;
+        _ = harness.Step();
+        Assert.Equal(!rising, bucket.IsWarm(key));
+        harness.Tree.Unpin(pin);
+    }
+
     [Fact]
     public void RangeStream_InPieces_GivesTheRangeAtTheFirstPiecesRevision()
     {
