@@ -54,6 +54,9 @@ public sealed class FileSystemException : Exception
 
     /// <summary>The system's error number.</summary>
     public int Errno { get; }
+
+    /// <summary>No room on the device, or none left of the user's share of it.</summary>
+    public bool IsDiskFull => Errno is Libc.NoSpace or Libc.OverDiskQuota;
 }
 
 /// <summary>Directories and names.</summary>

@@ -4,8 +4,8 @@
 //            used. The zeros are written slowly and pushed out piece by piece: a burst of 64 MB would sit in front of
 //            every sync of the WAL thread (p99.9 of syncs 21-23 ms unpaced, 3-5 ms at 1 MiB per 20 ms).
 // Thread     walfill: its own, because all of this may block on the disk.
-// Failure    Nothing here is needed for durability. What fails is reported once and tried again a second later; if
-//            the disk stays full, the WAL thread finds no prepared segment and says so.
+// Failure    Nothing here is needed for durability. What fails is tried again a second later and reported once a
+//            minute; if the disk stays full, the WAL thread finds no prepared segment and says so.
 using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
@@ -18,6 +18,7 @@ namespace Cairn.Wal;
 public sealed unsafe class WalFillActor : IActor, IDisposable
 {
     private const long IdleNs = 1_000_000_000;
+    private const long ReportEveryNs = 60_000_000_000;
 
     private readonly WalLog _log;
     private readonly WalOptions _options;
@@ -32,6 +33,7 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
     private ulong _releasedIndex;
     private long _nextStepNs = long.MinValue;
     private long _nextPurgeNs = long.MinValue;
+    private long _nextReportNs = long.MinValue;
     private string? _lastError;
 
     /// <param name="log">The log served.</param>
@@ -58,6 +60,12 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
     /// <summary>The error that keeps the next segment from being prepared (full disk), or null. Any thread.</summary>
     public string? LastError => Volatile.Read(ref _lastError);
 
+    /// <summary>
+    /// Called on this actor's thread when there is no room for the next segment, with each report of it: what is left
+    /// of the segment in use is all the log can still take. Set before the actors start; may stay null.
+    /// </summary>
+    public Action? DiskFull { get; set; }
+
     public bool Poll(long nowNs)
     {
         Release();
@@ -70,7 +78,7 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
 
         if (nowNs >= _nextStepNs)
         {
-            _nextStepNs = nowNs + Step();
+            _nextStepNs = nowNs + Step(nowNs);
         }
         else if (_preparing == null && !_log.HasPrepared && LastError == null)
         {
@@ -95,7 +103,7 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
     }
 
     /// <summary>Writes one chunk of zeros somewhere; returns the pause before the next step.</summary>
-    private long Step()
+    private long Step(long nowNs)
     {
         try
         {
@@ -107,13 +115,13 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
         }
         catch (FileSystemException e)
         {
-            if (_lastError == null)
+            Volatile.Write(ref _lastError, e.Message);
+            if (nowNs >= _nextReportNs)
             {
-                _options.Warn?.Invoke(
-                    $"the next log segment cannot be prepared: {e.Message}. Free space on the disk of {_log.Directory}: when the segment in use is full and none is ready, the member stops");
+                _nextReportNs = nowNs + ReportEveryNs;
+                Report(e);
             }
 
-            Volatile.Write(ref _lastError, e.Message);
             if (_preparing != null)
             {
                 Discard();
@@ -121,6 +129,17 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
         }
 
         return IdleNs;
+    }
+
+    private void Report(FileSystemException e)
+    {
+        string advice = e.IsDiskFull ? "Free space on" : "Check";
+        _options.Warn?.Invoke(
+            $"the next log segment cannot be prepared: {e.Message}. {advice} the disk of {_log.Directory}: when the segment in use is full and none is ready, the member stops");
+        if (e.IsDiskFull)
+        {
+            DiskFull?.Invoke();
+        }
     }
 
     private bool FillCurrent()

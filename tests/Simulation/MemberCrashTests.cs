@@ -124,6 +124,7 @@ public sealed class MemberCrashTests
                 : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
             world.Drop();
             world.Start();
+            world.DisarmSpaceAlarm();
             world.Work(20);
             world.Verify();
         });

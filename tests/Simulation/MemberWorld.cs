@@ -109,6 +109,20 @@ internal sealed class MemberWorld : IDisposable
     /// <summary>Runs without clients, so that background work ends.</summary>
     public void Rest(long ns) => _scheduler!.RunUntil(() => false, ns);
 
+    /// <summary>What an operator does once there is room again; nothing, if no alarm was raised.</summary>
+    public void DisarmSpaceAlarm()
+    {
+        byte[] body = Requests.Numbers(2, (long)_member!.Id, 1);
+        RequestSlot slot = _member.Rent();
+        slot.Lane = ProposalLane.Control;
+        body.CopyTo(slot.BeginRequest(RequestKind.Alarm, body.Length));
+        ValueTask<ErrorCode> pending = _member.ProposeAsync(slot);
+        Run(() => slot.IsCompleted || pending.IsCompleted, "disarmed");
+        Assert.Equal(ErrorCode.None, slot.Outcome);
+        Assert.False(_member.Alarms.HasNoSpace);
+        _member.Return(slot);
+    }
+
     /// <summary>The stop sequence, as on SIGTERM.</summary>
     public void Stop()
     {

@@ -148,7 +148,8 @@ public sealed class CrashTests
         disk.SyncDirectory("/");
         WalLog log = WalDirectory.Create(disk, Dir, Metadata, options);
         using Writer writer = new(log);
-        using WalFillActor fill = new(log, writer.Clock);
+        int alarms = 0;
+        using WalFillActor fill = new(log, writer.Clock) { DiskFull = () => alarms++ };
         disk.OnlyKind = "allocate";
         disk.StopAt = disk.Counted + 1;
         disk.FailErrno = ENOSPC;
@@ -160,6 +161,15 @@ public sealed class CrashTests
 
         Assert.NotNull(fill.LastError);
         Assert.Single(warnings);
+        Assert.Equal(1, alarms);
+        for (int minute = 2; minute <= 3; minute++)
+        {
+            fill.Poll(writer.Clock.NowNs += 60_000_000_000);
+            fill.Poll(writer.Clock.NowNs += 2_000_000_000);
+            Assert.Equal((minute, minute), (warnings.Count, alarms));
+        }
+
+        Assert.All(warnings, line => Assert.Contains("Free space on the disk of " + Dir, line, StringComparison.Ordinal));
         FatalException stopped = Assert.Throws<FatalException>(() =>
         {
             for (ulong i = 1; i < 100; i++)

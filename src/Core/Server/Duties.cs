@@ -33,6 +33,7 @@ internal sealed class Duties
     private readonly Duty _alarm = new();
     private bool _isReady;
     private bool _spaceAlarmWanted;
+    private bool _diskFull; // why it is wanted, for the log line
 
     internal Duties(
         MemberOptions options,
@@ -59,8 +60,16 @@ internal sealed class Duties
 
     internal bool IsReady => Volatile.Read(ref _isReady);
 
-    /// <summary>A request met the quota. Any thread; the caller wakes the store.</summary>
-    internal void WantSpaceAlarm() => Volatile.Write(ref _spaceAlarmWanted, true);
+    /// <summary>A request met the quota, or the log's disk is full. Any thread; the caller wakes the store.</summary>
+    internal void WantSpaceAlarm(bool diskFull = false)
+    {
+        if (diskFull)
+        {
+            Volatile.Write(ref _diskFull, true);
+        }
+
+        Volatile.Write(ref _spaceAlarmWanted, true);
+    }
 
     internal bool Poll(long nowNs)
     {
@@ -162,7 +171,16 @@ internal sealed class Duties
     private void WriteAlarm(RequestSlot slot)
     {
         // AlarmRequest {1 action = ACTIVATE, 2 memberID, 3 alarm}
-        ServerLog.QuotaExceeded(_log, _options.EffectiveQuotaBytes, _machine.Store.Tree.HighWaterBytes);
+        if (Volatile.Read(ref _diskFull))
+        {
+            Volatile.Write(ref _diskFull, false);
+            ServerLog.DiskFull(_log, _options.DataDir);
+        }
+        else
+        {
+            ServerLog.QuotaExceeded(_log, _options.EffectiveQuotaBytes, _machine.Store.Tree.HighWaterBytes);
+        }
+
         slot.Lane = ProposalLane.Control;
         int length = ProtoSize.VarintField(1, 1) + ProtoSize.VarintField(2, _memberId)
             + ProtoSize.VarintField(3, (ulong)AlarmKind.NoSpace);

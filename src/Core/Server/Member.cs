@@ -91,7 +91,7 @@ public sealed partial class Member : IDisposable
             options, _counters, _intake, parts.Machine, Id, ClusterId, environment.Log, _ready);
 
         _wal = new WalActor(parts.Log, _clock, environment.Fatal, observer) { Completed = raftCell, Self = walCell };
-        _fill = new WalFillActor(parts.Log, _clock) { Self = fillCell };
+        _fill = new WalFillActor(parts.Log, _clock) { Self = fillCell, DiskFull = OnDiskFull };
         SpscRing<SnapshotJob> jobs = new(4), saved = new(4);
         var wiring = new RaftWiring
         {
@@ -188,6 +188,13 @@ public sealed partial class Member : IDisposable
         _duties.WantSpaceAlarm();
         _storeCell.Wake();
         return ErrorCode.NoSpace;
+    }
+
+    /// <summary>The log's disk has no room for another segment: stop growing while there is room to say so.</summary>
+    private void OnDiskFull()
+    {
+        _duties.WantSpaceAlarm(diskFull: true);
+        _storeCell.Wake();
     }
 
     /// <summary>

@@ -75,6 +75,9 @@ internal static partial class ServerLog
     [LoggerMessage(19, LogLevel.Information, "stopping raft")]
     internal static partial void Stopping(ILogger log, ulong lastIndex, ulong committedIndex);
 
+    [LoggerMessage(21, LogLevel.Warning, "no room on disk for the next log segment; raising alarm")]
+    internal static partial void DiskFull(ILogger log, string dataDir);
+
     [LoggerMessage(20, LogLevel.Warning, "a conf change was refused at apply and has no effect")]
     internal static partial void ConfChangeRefused(ILogger log, ulong index, string reason);
 }

@@ -104,13 +104,13 @@ internal sealed class PolledMember : IDisposable
 
     public static PolledMember Open(string dataDir) => Open(OptionsFor(dataDir));
 
-    public static PolledMember Open(MemberOptions options, bool ready = true)
+    public static PolledMember Open(MemberOptions options, bool ready = true, IFileSystem? files = null)
     {
         var fatal = new TestFatal();
         var log = new TestLog();
         Member member = Member.Open(options, new MemberEnvironment
         {
-            FileSystem = new PosixFileSystem(),
+            FileSystem = files ?? new PosixFileSystem(),
             Clock = SystemClock.Instance,
             Random = new SystemRandom(),
             Fatal = fatal,
