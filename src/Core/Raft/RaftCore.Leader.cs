@@ -234,20 +234,29 @@ public sealed partial class RaftCore
             return false; // nobody there to receive it
         }
 
-        bool isCurrent = _snapshotIndex >= _log.CompactedIndex;
-        ulong index = isCurrent ? _snapshotIndex : _log.CompactedIndex;
+        // One from before the peer came (back) would be refused by it; one behind the log would not connect.
+        if (_snapshotIndex < _log.CompactedIndex || !Knows(_snapshotState, peer.Id))
+        {
+            IsSnapshotWanted = true;
+            return false; // the next heartbeat response asks again
+        }
+
         Send(new RaftMessage
         {
             Type = MessageType.Snapshot,
             To = peer.Id,
             Term = Term,
-            Index = index,
-            LogTerm = isCurrent ? _snapshotTerm : _log.CompactedTerm,
-            SnapshotState = isCurrent ? _snapshotState : null,
+            Index = _snapshotIndex,
+            LogTerm = _snapshotTerm,
+            SnapshotState = _snapshotState,
         });
-        peer.BecomeSnapshot(index);
+        peer.BecomeSnapshot(_snapshotIndex);
         return true;
     }
+
+    private static bool Knows(Protocol.ConfState state, ulong id) =>
+        Array.IndexOf(state.Voters, id) >= 0 || Array.IndexOf(state.VotersOutgoing, id) >= 0
+        || Array.IndexOf(state.Learners, id) >= 0;
 
     private void SendTimeoutNow(Progress peer) =>
         Send(new RaftMessage { Type = MessageType.TimeoutNow, To = peer.Id, Term = Term });

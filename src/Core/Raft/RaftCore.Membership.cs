@@ -55,6 +55,12 @@ public sealed partial class RaftCore
         return Switch(next);
     }
 
+    /// <summary>
+    /// A peer needs a snapshot newer than the newest this core knows: take one at the applied index and report it with
+    /// <see cref="SnapshotTaken"/>.
+    /// </summary>
+    public bool IsSnapshotWanted { get; private set; }
+
     /// <summary>A snapshot at an applied index is durable and may be sent to peers.</summary>
     /// <param name="index">Last index it contains.</param>
     /// <param name="state">Configuration at that index.</param>
@@ -64,6 +70,7 @@ public sealed partial class RaftCore
         if (index > _snapshotIndex && _log.TryGetTerm(index, out ulong term) == LogAnswer.Ready)
         {
             (_snapshotIndex, _snapshotTerm, _snapshotState) = (index, term, state);
+            IsSnapshotWanted = false;
         }
     }
 
@@ -217,6 +224,13 @@ public sealed partial class RaftCore
     {
         var entry = new RaftEntry { Term = Term, Index = LastIndex + 1, Type = type };
         _log.Append(in entry);
+    }
+
+    /// <summary>For scripts: what etcd's library puts in the place of a change it refuses.</summary>
+    internal void AppendEmptyInstead()
+    {
+        AppendEmpty(EntryType.Normal);
+        Broadcast();
     }
 
     private void HandleSnapshot(in RaftMessage message)

@@ -135,6 +135,7 @@ public sealed partial class RaftCore
         if (Find(Id) is { } own)
         {
             own.Match = Durable;
+            own.Next = Math.Max(own.Next, Durable + 1);
         }
 
         _log.ReleaseRetired(sequence);

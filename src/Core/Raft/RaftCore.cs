@@ -111,7 +111,7 @@ public sealed partial class RaftCore : IDisposable
             _log.Append(in entry);
         }
 
-        Term = Math.Max(hardState.Term, term);
+        Term = config.AllowsTermBehindLog ? hardState.Term : Math.Max(hardState.Term, term);
         Vote = hardState.Term == Term ? hardState.Vote : 0;
         Commit = Math.Max(hardState.Commit, snapshotIndex);
         Applied = snapshotIndex;
@@ -450,7 +450,7 @@ public sealed partial class RaftCore : IDisposable
         Invariant.Check(Durable <= _sentIndex, "durable <= written");
         Invariant.Check(_sentIndex <= LastIndex, "written <= last index");
         Invariant.Check(Applying <= Durable, "nothing is applied before it is durable here");
-        Invariant.Check(Term >= LastTerm, "no entry is of a later term than ours");
+        Invariant.Check(Term >= LastTerm || _config.AllowsTermBehindLog, "no entry is of a later term than ours");
         Invariant.Check(
             _log.CompactedIndex <= Math.Max(Applied, _pendingSnapshot), "only applied entries are compacted");
     }

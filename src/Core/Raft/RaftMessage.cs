@@ -97,7 +97,7 @@ public struct RaftMessage
     /// <summary>Outgoing: leaves when this WAL sequence is durable; 0: at once.</summary>
     public ulong ReleaseSequence;
 
-    /// <summary>Configuration of a snapshot; null: take the one stored with it.</summary>
+    /// <summary>Configuration of a snapshot.</summary>
     public ConfState? SnapshotState;
 }
 

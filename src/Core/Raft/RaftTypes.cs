@@ -263,6 +263,9 @@ public sealed record RaftConfig
     /// <summary>Payload bytes to one peer that may be unacknowledged; the append that crosses it is still sent.</summary>
     public long MaxInFlightBytes { get; init; } = 32 << 20;
 
+    /// <summary>For scripts written for etcd's library, which start below the term of their log: take the term as given.</summary>
+    internal bool AllowsTermBehindLog { get; init; }
+
     /// <summary>This start's number, random, compared for equality only.</summary>
     public ulong Boot { get; init; }
 }

@@ -267,6 +267,7 @@ internal sealed class RaftCluster : IDisposable
         private ulong _snapshotTerm;
         private ulong _nextRead;
         private long _now = 1;
+        private bool _isTaking;
 
         public Node(RaftCluster cluster, ulong id, ConfState state, Func<RaftConfig, RaftConfig> tune, IRandom random)
         {
@@ -404,6 +405,13 @@ internal sealed class RaftCluster : IDisposable
                 {
                     _waiting.Add(packet);
                 }
+            }
+
+            if (Core.IsSnapshotWanted && !_isTaking)
+            {
+                _isTaking = true;
+                Snapshot(ulong.MaxValue);
+                _isTaking = false;
             }
 
             while (Core.TryTakeFetch(out FetchRequest request))

@@ -396,10 +396,16 @@ public sealed class RaftClusterTests(ITestOutputHelper output)
 
                 cluster.Dispose();
             },
-            iter: 400);
+            iter: 600);
         output.WriteLine($"{commits} entries committed, {reads} reads confirmed, {snapshots} members with snapshots");
         Assert.True(commits > 0 && reads > 0 && snapshots > 0);
     }
+
+    // A snapshot from before the peer came back would be refused by it for ever: the leader asks for a newer one.
+    [Theory]
+    [InlineData(3833943069670335, 2, 0, 0, 0)]
+    public void Schedule_ThatFailedOnce_KeepsTheRules(ulong seed, int voters, int learners, int loss, int crashes) =>
+        Run(seed, voters, learners, loss, crashes).Dispose();
 
     private static RaftCluster Run(ulong seed, int voters, int learners, int loss, int crashes)
     {
@@ -486,17 +492,40 @@ public sealed class RaftClusterTests(ITestOutputHelper output)
             return cluster; // the known hole of apply-time changes (raft.md §1.9, etcd #12359)
         }
 
-        Assert.True(leader != null, "somebody leads after the faults (R20)");
+        Assert.True(leader != null, "somebody leads after the faults (R20)\n" + State(cluster));
         cluster.Propose(leader);
         cluster.Settle(30);
-        Assert.Equal(leader.Core.LastIndex, leader.Core.Applied);
-        foreach (ulong id in leader.Core.Configuration.Incoming)
+        foreach (RaftCluster.Node node in cluster.Nodes)
         {
-            Assert.Equal(leader.Core.Applied, cluster[id].Core.Applied);
+            // Members of the configuration have everything; one that is not in it may be left where it was.
+            Assert.True(
+                node.Core.Applied == leader.Core.LastIndex || !leader.Core.Configuration.Contains(node.Id),
+                $"member {node.Id} stays behind (R20)\n{State(cluster)}");
         }
 
         cluster.CheckOnce();
         return cluster;
+    }
+
+    private static string State(RaftCluster cluster)
+    {
+        var text = new System.Text.StringBuilder();
+        foreach (RaftCluster.Node node in cluster.Nodes)
+        {
+            RaftCore core = node.Core;
+            text.Append($"{node.Id}: {core.Role} term {core.Term} vote {core.Vote} leader {core.Leader} last {core.LastTerm}/{core.LastIndex} ");
+            text.Append($"commit {core.Commit} durable {core.Durable} applied {core.Applied} installing {core.PendingSnapshot} ");
+            ConfState state = core.Configuration.ToConfState();
+            text.Append($"voters {string.Join(',', state.Voters)} && {string.Join(',', state.VotersOutgoing)} learners {string.Join(',', state.Learners)}");
+            for (int i = 0; i < core.ProgressCount && core.Role == RaftRole.Leader; i++)
+            {
+                text.Append("\n   ").Append(core.ProgressAt(i));
+            }
+
+            text.Append('\n');
+        }
+
+        return text.ToString();
     }
 
     // A member whose own configuration has it as no voter may hold the longest log, and refuse those that could lead.
