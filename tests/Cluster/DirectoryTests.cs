@@ -112,6 +112,36 @@ public sealed class DirectoryTests
         Assert.Equal(there, await Keyspace.Describe(again));
     }
 
+    /// <summary>
+    /// Where auth is enabled, etcd judges every entry it replays. What was acknowledged here and is only in the log must
+    /// pass that judgement there.
+    /// </summary>
+    [Fact]
+    public async Task AuthFixture_WrittenAndKilled_ReplaysUnderEtcdToTheSameStore()
+    {
+        using TempFolder folder = new();
+        await Unpack("etcd-3.5-auth", folder.Path);
+        string data = folder["etcd-3.5-auth"];
+        await using (ServerProcess cairn = await ServerProcess.Cairn(data, s_auth))
+        {
+            KeyValuePair<string, string>[] token = await Root(cairn);
+            for (int i = 0; i < 20; i++)
+            {
+                await cairn.Client.Ok(Grpc.Put, new Pb().Text(1, $"/logged/{i:d2}").Text(2, "v"), token);
+            }
+
+            await cairn.Client.Ok(Grpc.Put, new Pb().Text(1, "/logged/last").Text(2, "v"), token);
+            await cairn.KillHard();
+        }
+
+        await using ServerProcess etcd = await ServerProcess.Start(Tools.Etcd35, data, s_auth);
+        KeyValuePair<string, string>[] root = await Root(etcd);
+        List<string> deleted = await etcd.Client.Ok(Grpc.DeleteRange, new Pb().Text(1, "/logged/last"), root);
+        Assert.Equal(1, Schema.Number(deleted, "deleted"));
+        List<string> there = await etcd.Client.Ok(Grpc.Range, new Pb().Text(1, "/logged/").Text(2, "/logged0"), root);
+        Assert.Equal(20, Schema.Number(there, "count"));
+    }
+
     [Fact]
     public async Task Snapshot_SavedFromCairn_IsAcceptedAndRestoredByEtcdsOwnTool()
     {

@@ -113,6 +113,11 @@ internal sealed class Duties
             return worked;
         }
 
+        if (_machine.Auth.IsEnabled)
+        {
+            ServerLog.AuthNotEnforced(_log);
+        }
+
         Volatile.Write(ref _isReady, true);
         _ = _ready.TrySetResult();
         return true;

@@ -13,6 +13,7 @@ using System;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Core.Auth;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
 using Cairn.Wal;
@@ -57,6 +58,7 @@ public sealed partial class Member : IDisposable
     private readonly MemberParts _parts;
     private readonly MemberCounters _counters = new();
     private readonly SlotPool _slots;
+    private static readonly byte[] s_root = "root"u8.ToArray();
     private readonly Intake _intake;
     private readonly MpscRing<StoreCommand> _commands = new(1024);
     private readonly RaftActor _raft;
@@ -150,7 +152,23 @@ public sealed partial class Member : IDisposable
     public Task Stopped => _stopped.Task;
 
     /// <summary>A slot with a fresh id; give it back with <see cref="Return"/> exactly once.</summary>
-    public RequestSlot Rent() => _slots.Rent();
+    /// <remarks>
+    /// Auth calls are not served yet and everybody is let in (the seam in StateMachine). Where a directory has auth
+    /// enabled, entries are therefore proposed as root at the present auth revision: an etcd that replays them would
+    /// otherwise refuse what was applied here, and the two would differ.
+    /// </remarks>
+    public RequestSlot Rent()
+    {
+        RequestSlot slot = _slots.Rent();
+        AuthView auth = _parts.Machine.Auth.View;
+        if (auth.IsEnabled)
+        {
+            slot.Username = s_root;
+            slot.AuthRevision = auth.Revision;
+        }
+
+        return slot;
+    }
 
     /// <summary>The caller's part of the slot ends; Response and payload are dead.</summary>
     /// <param name="slot">Completed, never submitted, or given up with <see cref="RequestSlot.TryAbandon"/>.</param>

@@ -78,6 +78,12 @@ internal static partial class ServerLog
     [LoggerMessage(21, LogLevel.Warning, "no room on disk for the next log segment; raising alarm")]
     internal static partial void DiskFull(ILogger log, string dataDir);
 
+    [LoggerMessage(
+        22,
+        LogLevel.Warning,
+        "auth is enabled in this data directory but this version does not enforce it: every client acts as root; keep the client port closed to others, or run etcd")]
+    internal static partial void AuthNotEnforced(ILogger log);
+
     [LoggerMessage(20, LogLevel.Warning, "a conf change was refused at apply and has no effect")]
     internal static partial void ConfChangeRefused(ILogger log, ulong index, string reason);
 }

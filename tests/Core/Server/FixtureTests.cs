@@ -70,6 +70,18 @@ public sealed class FixtureTests
     }
 
     [Fact]
+    public void Auth_Enabled_EntriesRunAsRootAndTheLogSaysSo()
+    {
+        using TempDir dir = TempDir.CopyOf(Fixture.Auth);
+        using PolledMember polled = PolledMember.Open(OptionsFor(dir.Path));
+        RequestSlot slot = polled.Member.Rent();
+        Assert.Equal("root"u8.ToArray(), slot.Username.ToArray());
+        Assert.Equal(8UL, slot.AuthRevision);
+        polled.Member.Return(slot);
+        Assert.Contains(polled.Log.Lines, line => line.Contains("does not enforce it", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Auth_WithoutSnapshotFile_FindsItsMembershipInTheLog()
     {
         using TempDir dir = TempDir.CopyOf(Fixture.Auth);
