@@ -86,6 +86,11 @@ internal static class Program
             log.Write(LogLevels.Level.Fatal, Caller, "listener failed", Field("error", e.Message));
             return (1, 0);
         }
+        catch (Exception e) when (e is FileSystemException or IOException or UnauthorizedAccessException)
+        {
+            log.Write(LogLevels.Level.Fatal, Caller, "discovery failed", Field("error", e.Message));
+            return (1, 0);
+        }
 
         await using (host)
         {
@@ -94,6 +99,11 @@ internal static class Program
             if (ended == started)
             {
                 await started;
+                if (Systemd.NotifyReady() is string failure)
+                {
+                    log.Write(LogLevels.Level.Error, Caller, "failed to notify systemd for readiness", Field("error", failure));
+                }
+
                 ended = await Task.WhenAny(signals.First, host.Ended);
             }
 

@@ -89,6 +89,7 @@ public sealed class MemberHost : IAsyncDisposable
                 Log = loggers.CreateLogger("server"),
                 MajorFaults = ProcessUsage.MajorFaults,
             };
+            LogStart(options, loggers.CreateLogger("cairn"));
             CollectorRegistry registry = Metrics.NewCustomRegistry();
             var member = Member.Open(options.Member, environment, new DiskMetrics(registry));
             return new MemberHost(options, loggers, fatal, sockets, member, registry);
@@ -159,6 +160,44 @@ public sealed class MemberHost : IAsyncDisposable
     }
 
     public async ValueTask DisposeAsync() => await StopAsync();
+
+    private static void LogStart(HostOptions options, ILogger log)
+    {
+        if (!log.IsEnabled(LogLevel.Information))
+        {
+            return;
+        }
+
+        MemberOptions member = options.Member;
+        var cluster = new List<string>();
+        foreach (InitialMember initial in member.InitialCluster)
+        {
+            foreach (string url in initial.PeerUrls)
+            {
+                cluster.Add(initial.Name + "=" + url);
+            }
+        }
+
+        string initialCluster = string.Join(',', cluster);
+        string peers = Texts(options.ListenPeerUrls);
+        string clients = Texts(options.ListenClientUrls);
+        string advertised = string.Join(',', member.AdvertiseClientUrls);
+        HostLog.Starting(
+            log, member.ServerVersion, options.CairnVersion, Environment.ProcessorCount, member.Name, member.DataDir,
+            member.WalDir ?? "", member.SnapshotCount, member.HeartbeatMs, member.ElectionMs, initialCluster, peers,
+            clients, advertised, member.EffectiveQuotaBytes, member.MaxRequestBytes);
+    }
+
+    private static string Texts(IReadOnlyList<ListenUrl> urls)
+    {
+        var texts = new List<string>(urls.Count);
+        foreach (ListenUrl url in urls)
+        {
+            texts.Add(url.Text);
+        }
+
+        return string.Join(',', texts);
+    }
 
     private async Task ServeAsync()
     {
