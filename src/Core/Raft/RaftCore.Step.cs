@@ -181,7 +181,13 @@ public sealed partial class RaftCore
             return message.Term == 0 && entries.IsEmpty;
         }
 
-        if (message.Term == 0 || message.Type is MessageType.None or > MessageType.TransferLeader)
+        // No cluster gets to such a term, and the next campaign must still have one above it.
+        if (message.Term is 0 or > long.MaxValue || message.Type is MessageType.None or > MessageType.TransferLeader)
+        {
+            return false;
+        }
+
+        if (message.Type == MessageType.Snapshot && (message.Index == 0 || message.LogTerm > message.Term))
         {
             return false;
         }
