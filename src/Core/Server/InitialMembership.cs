@@ -83,24 +83,27 @@ internal sealed class InitialMembership
         List<string> advertised = [.. options.InitialAdvertisePeerUrls];
         given.Sort(StringComparer.Ordinal);
         advertised.Sort(StringComparer.Ordinal);
-        foreach (string url in advertised)
+        // etcd's words: what is in one list and not in the other, then the first pair that differs.
+        string differing = "";
+        for (int i = 0; i < Math.Min(given.Count, advertised.Count) && differing.Length == 0; i++)
         {
-            if (!given.Contains(url))
-            {
-                throw new MemberStartException(
-                    $"--initial-cluster has {options.Name}={string.Join(',', given)} but missing from "
-                    + $"--initial-advertise-peer-urls={string.Join(',', advertised)} (\"{url}\" is not in the former)");
-            }
+            differing = given[i] == advertised[i] ? "" : $" (resolved urls: \"{advertised[i]}\" != \"{given[i]}\")";
         }
 
-        foreach (string url in given)
+        List<string> missing = given.FindAll(url => !advertised.Contains(url));
+        if (missing.Count != 0)
         {
-            if (!advertised.Contains(url))
-            {
-                throw new MemberStartException(
-                    $"--initial-advertise-peer-urls has {string.Join(',', advertised)} but missing from "
-                    + $"--initial-cluster={options.Name}={string.Join(',', given)} (\"{url}\" is not in the former)");
-            }
+            throw new MemberStartException(
+                $"--initial-cluster has {string.Join(',', missing.ConvertAll(url => options.Name + "=" + url))} but missing from "
+                + $"--initial-advertise-peer-urls={string.Join(',', advertised)}{differing}");
+        }
+
+        missing = advertised.FindAll(url => !given.Contains(url));
+        if (missing.Count != 0)
+        {
+            throw new MemberStartException(
+                $"--initial-advertise-peer-urls has {string.Join(',', missing)} but missing from "
+                + $"--initial-cluster={string.Join(',', given.ConvertAll(url => options.Name + "=" + url))}{differing}");
         }
     }
 
