@@ -387,12 +387,15 @@ public sealed class HostTests
     [Fact]
     public async Task Metrics_Page_CountsCalls()
     {
-        await using MemberFixture member = await MemberFixture.StartAsync();
-        await member.Client.CallAsync(Kv + "Put", Put("a", "b"));
+        await using MemberFixture member = await MemberFixture.StartAsync(host: o => o with { ExtensiveMetrics = true });
+        await member.Client.CallAsync(Kv + "Put", Put("a", "b"), ("client-api-version", "3.6.14"));
         await member.Client.CallAsync(Kv + "Put", []);
         string page = (await GetAsync(member.Port, "/metrics")).Body;
         Assert.Contains("grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\",grpc_code=\"OK\"} 1\n", page, StringComparison.Ordinal);
         Assert.Contains("grpc_method=\"Put\",grpc_code=\"InvalidArgument\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("etcd_server_client_requests_total{type=\"unary\",client_api_version=\"3.6.14\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("etcd_server_client_requests_total{type=\"unary\",client_api_version=\"unknown\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("grpc_server_handling_seconds_count{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\"} 2\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_server_has_leader 1\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_cluster_version{cluster_version=\"3.5\"} 1\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_server_version{server_version=\"3.6.14\"} 1\n", page, StringComparison.Ordinal);

@@ -39,6 +39,7 @@ internal sealed class ServerMetrics : IDisposable
     private readonly Counter _handled;
     private readonly Counter _messagesReceived;
     private readonly Counter _messagesSent;
+    private readonly Counter _clients;
     private readonly Gauge _hasLeader;
     private readonly Gauge _isLeader;
     private readonly Gauge _isLearner;
@@ -90,6 +91,8 @@ internal sealed class ServerMetrics : IDisposable
         Label("etcd_server_go_version", "1 for the runtime.", "server_go_version", ".NET " + Environment.Version);
         Label("cairn_version", "1 for Cairn's own version.", "version", options.CairnVersion);
 
+        _clients = _make.CreateCounter(
+            "etcd_server_client_requests_total", "Calls by client version.", "type", "client_api_version");
         _started = _make.CreateCounter("grpc_server_started_total", "Calls started.", "grpc_type", "grpc_service", "grpc_method");
         _handled = _make.CreateCounter(
             "grpc_server_handled_total", "Calls ended, by status.", "grpc_type", "grpc_service", "grpc_method", "grpc_code");
@@ -97,6 +100,10 @@ internal sealed class ServerMetrics : IDisposable
             "grpc_server_msg_received_total", "Messages received.", "grpc_type", "grpc_service", "grpc_method");
         _messagesSent = _make.CreateCounter(
             "grpc_server_msg_sent_total", "Messages sent.", "grpc_type", "grpc_service", "grpc_method");
+        if (options.ExtensiveMetrics)
+        {
+            TimeCalls();
+        }
     }
 
     /// <summary>Counts an answer of <c>/health</c>.</summary>
@@ -177,8 +184,34 @@ internal sealed class ServerMetrics : IDisposable
         }
     }
 
+    private void TimeCalls()
+    {
+        Histogram durations = _make.CreateHistogram(
+            "grpc_server_handling_seconds",
+            "Durations of calls.",
+            ["grpc_type", "grpc_service", "grpc_method"],
+            new HistogramConfiguration { Buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] });
+        foreach (RpcMethod method in _rpc.Table.Methods)
+        {
+            method.Timer = new CallTimer(durations.WithLabels(method.KindLabel, method.Service, method.Name));
+        }
+    }
+
     private void FillCalls()
     {
+        foreach ((string version, long unary, long stream) in _rpc.Clients.All())
+        {
+            if (unary != 0)
+            {
+                _clients.WithLabels("unary", version).IncTo(unary);
+            }
+
+            if (stream != 0)
+            {
+                _clients.WithLabels("stream", version).IncTo(stream);
+            }
+        }
+
         foreach (RpcMethod method in _rpc.Table.Methods)
         {
             _started.WithLabels(method.KindLabel, method.Service, method.Name).IncTo(method.Started);
@@ -198,4 +231,9 @@ internal sealed class ServerMetrics : IDisposable
 
     private void Label(string name, string help, string label, string value)
         => _make.CreateGauge(name, help, label).WithLabels(value).Set(1);
+
+    private sealed class CallTimer(Histogram.Child histogram) : IRpcTimer
+    {
+        public void Observe(double seconds) => histogram.Observe(seconds);
+    }
 }

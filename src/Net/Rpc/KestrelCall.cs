@@ -93,6 +93,7 @@ internal sealed class KestrelCall : RpcCall
 
         RpcMethod method = Method;
         method.CountStarted();
+        _server.Clients.Count(ClientApiVersion, method.Kind == RpcKind.Unary);
         try
         {
             bool ready = true;
@@ -414,6 +415,7 @@ internal sealed class KestrelCall : RpcCall
     private void Finish(RpcMethod method)
     {
         ReleaseRequest();
+        method.Timer?.Observe((_server.Clock.NowNs - ReceivedNs) / 1e9);
         if (_remaining != 0)
         {
             // A message cut off in the middle cannot be followed by trailers that the client would believe.

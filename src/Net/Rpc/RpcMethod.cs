@@ -41,6 +41,13 @@ public readonly record struct RpcStep(ValueTask<ErrorCode> Wait, RpcResume? Resu
     public static RpcStep Done => default;
 }
 
+/// <summary>Takes durations of calls.</summary>
+public interface IRpcTimer
+{
+    /// <summary>A call has ended; any I/O thread, must not block.</summary>
+    void Observe(double seconds);
+}
+
 /// <summary>A method of a service.</summary>
 public sealed class RpcMethod
 {
@@ -91,6 +98,9 @@ public sealed class RpcMethod
         RpcKind.ServerStream => "server_stream",
         _ => "bidi_stream",
     };
+
+    /// <summary>Told how long each call took; null unless somebody wants to know (--metrics=extensive).</summary>
+    public IRpcTimer? Timer { get; set; }
 
     public long Started => Volatile.Read(ref _started);
 

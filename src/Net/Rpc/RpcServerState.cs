@@ -13,6 +13,9 @@ internal sealed class RpcServerState
     /// <summary>Bytes of answer messages (<c>etcd_network_client_grpc_sent_bytes_total</c>).</summary>
     public long BytesSent;
 
+    /// <summary>Calls by client version.</summary>
+    public ClientVersions Clients { get; } = new();
+
     public required RpcTable Table { get; init; }
 
     public required IClock Clock { get; init; }
