@@ -38,6 +38,9 @@ internal sealed unsafe class CompactionRun
     /// <summary>Hash of the revision, once finished, if it was asked for.</summary>
     public uint Hash => _hasher.Value;
 
+    /// <summary>Revisions the last slice deleted.</summary>
+    public int SliceDeletes { get; private set; }
+
     /// <summary>When the next slice may run, monotonic ns.</summary>
     public long NextSliceNs { get; private set; }
 
@@ -75,7 +78,7 @@ internal sealed unsafe class CompactionRun
         }
         else
         {
-            NextSliceNs = nowNs + _pauseNs;
+            NextSliceNs = nowNs + (SliceDeletes == 0 ? _pauseNs / 10 : _pauseNs);
         }
 
         return finished;
@@ -91,7 +94,7 @@ internal sealed unsafe class CompactionRun
         TreeWriteCursor cursor = _cursor = keys.Cursor(_cursor);
         Span<byte> from = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(from, _nextMain, _nextSub, tombstone: false);
-        int deletes = 0;
+        SliceDeletes = 0;
         int seen = 0;
         for (bool more = cursor.Seek(from[..length]); more;)
         {
@@ -101,7 +104,7 @@ internal sealed unsafe class CompactionRun
                 return true;
             }
 
-            if (deletes >= _deletesPerSlice || seen >= 10 * _deletesPerSlice)
+            if (SliceDeletes >= _deletesPerSlice || seen >= 10 * _deletesPerSlice)
             {
                 _nextMain = main;
                 _nextSub = sub;
@@ -123,7 +126,7 @@ internal sealed unsafe class CompactionRun
             }
             else
             {
-                deletes++;
+                SliceDeletes++;
                 more = cursor.DeleteCurrent();
             }
         }

@@ -5,6 +5,7 @@
 //               older than the compaction's View is left (the grace period).
 //            3. the tree actor deletes revisions, batch by batch, and writes the finished marker.
 //            4. the index is swept in slices between applies: histories are cut, dead keys removed.
+//            Compactions accepted while one waits or runs are carried out as one.
 //            The next one starts after that: its keep set must come from an index that the sweep of a later
 //            compaction has not touched, or the remembered hash would be wrong.
 // Thread     store. Source: behaviour.md §2.8, storage.md §6.2, §6.3.
@@ -21,6 +22,7 @@ public sealed unsafe partial class MvccStore
     private const int SweepSlice = 256;
     private readonly Queue<Compaction> _compactions = new();
     private readonly CompactionHashes _compactionHashes = new();
+    private Compaction? _lastCompaction; // the newest accepted one, finished or not
     private NativeBuffer _sweepKey; // first key the next slice of the sweep looks at
     private long _committedSerial; // newest buffer that is durable
 
@@ -46,14 +48,25 @@ public sealed unsafe partial class MvccStore
             return ErrorCode.FutureRev;
         }
 
-        _compactions.Enqueue(new Compaction
+        ref Compaction? waiting = ref _lastCompaction;
+        if (waiting is { Step: CompactionStep.Accepted, RememberHash: false })
         {
-            Revision = revision,
-            Previous = _compactRevision,
-            Serial = _active.Serial,
-            RememberHash = _compactRevision == _finishedCompactRevision,
-            View = _views.Published + 1,
-        });
+            // It has not begun and nobody will ask for its hash: the newer one does its work as well.
+            waiting.Revision = revision;
+        }
+        else
+        {
+            waiting = new Compaction
+            {
+                Revision = revision,
+                Previous = _compactRevision,
+                RememberHash = _compactRevision == _finishedCompactRevision,
+            };
+            _compactions.Enqueue(waiting);
+        }
+
+        waiting.Serial = _active.Serial;
+        waiting.View = _views.Published + 1;
         _compactRevision = revision;
         Span<byte> marker = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(marker, revision, 0, tombstone: false);

@@ -147,6 +147,11 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
 
         if (nowNs >= _nextReclaimNs && (_index.Reclaimer.Count > 0 || _retired.Count > 0))
         {
+            if (_index.Reclaimer.NewestView == _views.Published)
+            {
+                PublishView(); // what was retired under the newest View can be freed only once there is a newer one
+            }
+
             // Freeing goes on at once while there is a backlog that can be freed.
             int freed = _index.Reclaimer.Collect(_views.LowestPin(), ReclaimSlice);
             ReuseRetired();

@@ -26,6 +26,9 @@ internal sealed unsafe class Reclaimer : IDisposable
     /// <summary>Pieces waiting.</summary>
     public long Count => _tail - _head;
 
+    /// <summary>The View under which the last waiting piece was retired; -1 when none waits.</summary>
+    public long NewestView => _tail == _head ? -1 : _entries[(_tail - 1) & (_capacity - 1)].View;
+
     /// <summary>Sequence of the newest published View: what is retired now may be reached from it.</summary>
     public long CurrentView { get; set; }
 

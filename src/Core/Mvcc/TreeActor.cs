@@ -134,7 +134,16 @@ public sealed unsafe class TreeActor : IActor
 
         if (_run.IsActive && nowNs >= _run.NextSliceNs)
         {
+            bool alone = _writer is null;
             _runFinishing = _run.Slice(Bucket(BucketId.Key), Bucket(BucketId.Meta), nowNs);
+            if (alone && !_runFinishing && _run.SliceDeletes == 0)
+            {
+                // Only looked at what stays: nothing to commit.
+                _writer!.Rollback();
+                _writer = null;
+                Array.Clear(_buckets);
+                return true;
+            }
         }
         else if (_batch.Buffer is null && _defragment.Completed is not null && nowNs >= _nextShrinkNs)
         {
@@ -316,6 +325,10 @@ public sealed unsafe class TreeActor : IActor
                 DefragmentRequest done = _defragment;
                 _defragment = default;
                 done.Completed!(done.State);
+                while (_defragments.TryDequeue(out done))
+                {
+                    done.Completed!(done.State); // asked for meanwhile: the file is as small as it gets for them too
+                }
             }
         }
 

@@ -251,6 +251,24 @@ public sealed class StoreTests
     }
 
     [Fact]
+    public void Compaction_OfAnIdleStore_GivesItsMemoryBack()
+    {
+        using var harness = new StoreHarness();
+        for (int i = 0; i < 2000; i++)
+        {
+            harness.Put(Put($"k{i}", "v"));
+        }
+
+        harness.DeleteRange(new DeleteOp([0], [0], false).Encode());
+        harness.Put(Put("last", "1"));
+        Assert.Equal(ErrorCode.None, harness.Compact([8, 211, 15]).Error); // 2003
+        harness.Settle();
+        harness.Pump(() => !harness.Store.HasDeferredWork); // no request comes any more
+        Assert.Equal(1, harness.Store.IndexedKeys);
+        Assert.Equal(0, harness.Store.Index.Reclaimer.Count);
+    }
+
+    [Fact]
     public void RangeStream_InPieces_GivesTheRangeAtTheFirstPiecesRevision()
     {
         using var harness = new StoreHarness();

@@ -405,7 +405,11 @@ public sealed class StressTests
             bool done = false;
             while (!done)
             {
-                Assert.True(SystemClock.Instance.NowNs < deadline, "the background work comes to an end");
+                Assert.True(
+                    SystemClock.Instance.NowNs < deadline,
+                    $"the background work comes to an end: frozen {_store.IsFrozen}, compacted {_store.FinishedCompactRevision} of "
+                    + $"{_store.CompactRevision} at {_store.Revision}, retired {_store.Index.Reclaimer.Count}, pins {_store.Views.CountPins()}, "
+                    + $"commits {_store.TreeActor.Commits}, defragments {_defragments}, pages {_tree.HighWaterBytes / _tree.PageSize}");
                 long now = SystemClock.Instance.NowNs;
                 bool did = _store.Work(now);
                 done = !did && _store.TryFreeze(new FreezePoint(ulong.MaxValue / 2, 2, default)) && !_store.IsFrozen
