@@ -139,8 +139,12 @@ public sealed class ViewTests
                 copied += plan.CopiesAsIs ? 1 : 0;
                 rewritten += plan.CopiesAsIs ? 0 : 1;
             },
-            iter: 3_000, threads: 1);
-        Assert.True(refused > 100 && copied > 100 && rewritten > 100 && byBookOnly > 20 && bothWays > 100);
+            iter: 20_000, threads: 1);
+
+        // The draws are new each time: the bounds lie several times below what that many draws give.
+        Assert.True(
+            refused > 100 && copied > 100 && rewritten > 100 && byBookOnly > 20 && bothWays > 100,
+            $"refused {refused}, copied {copied}, rewritten {rewritten}, by book only {byBookOnly}, both ways {bothWays}");
     }
 
     [Theory]
