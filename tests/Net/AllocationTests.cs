@@ -3,7 +3,9 @@
 using System;
 using System.Threading;
 using System.Threading.Tasks;
+using System.Threading.Tasks.Sources;
 using Cairn.Base;
+using Cairn.Core.Protocol;
 using Cairn.Net.Rpc;
 using Cairn.Net.Services;
 using Xunit;
@@ -38,6 +40,64 @@ public sealed class AllocationTests
         Measure("txn", kv.Txn, txn, SystemClock.Instance);
     }
 
+    [Fact]
+    public async Task Calls_ThroughTheSockets_CostNoMoreGarbageThanANullHandler()
+    {
+        var pause = new Pause();
+        byte[] answer = new byte[280];
+        await using FrontFixture nothing = await FrontFixture.StartAsync(
+            new RpcMethod("null.Null", "AtOnce", RpcKind.Unary, null, call =>
+            {
+                call.ReleaseRequest();
+                call.Write(answer);
+                return RpcStep.Done;
+            }),
+            new RpcMethod("null.Null", "Later", RpcKind.Unary, null, call =>
+            {
+                call.ReleaseRequest();
+                return new RpcStep(pause.Start(), (c, _, _) =>
+                {
+                    c.Write(answer);
+                    return RpcStep.Done;
+                }, pause);
+            }));
+        await using MemberFixture member = await MemberFixture.StartAsync(
+            o => o with { UnsafeNoSync = true, SnapshotCount = 1_000_000 });
+        byte[] put = Message(Text(1, "some/key"), Bytes(2, new byte[256]));
+        double atOnce = BytesPerCall(nothing.Port, "/null.Null/AtOnce", put);
+        double later = BytesPerCall(nothing.Port, "/null.Null/Later", put);
+        double puts = BytesPerCall(member.Port, "/etcdserverpb.KV/Put", put);
+        double ranges = BytesPerCall(member.Port, "/etcdserverpb.KV/Range", Text(1, "some/key"));
+        string all = $"null at once {atOnce:F0}, null later {later:F0}, range {ranges:F0}, put {puts:F0}";
+        Assert.True(ranges <= atOnce + 8, all);
+        Assert.True(puts <= later + 8, all);
+    }
+
+    private static double BytesPerCall(int port, string path, byte[] message)
+    {
+        using var loop = new H2Loop(port, path, message);
+        for (int i = 0; i < Warmup; i++)
+        {
+            loop.Call();
+        }
+
+        // The least of several: whether the body has arrived when the handler first looks is a race that costs the
+        // framework an object, and no call can be spared it.
+        double least = double.MaxValue;
+        for (int round = 0; round < 5; round++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            for (int i = 0; i < 2_000; i++)
+            {
+                loop.Call();
+            }
+
+            least = Math.Min(least, (GC.GetTotalAllocatedBytes(precise: true) - before) / 2_000.0);
+        }
+
+        return least;
+    }
+
     private static void Measure(string name, RpcStepHandler handler, byte[] request, SystemClock clock)
     {
         var call = new FakeCall(clock);
@@ -54,6 +114,28 @@ public sealed class AllocationTests
 
         long allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
         Assert.True(allocated < Slack, $"{name}: {allocated} bytes in {Measured} calls, {(double)allocated / Measured:F1} a call");
+    }
+
+    /// <summary>A wait that ends on a pool thread and allocates nothing; one at a time.</summary>
+    private sealed class Pause : IValueTaskSource<ErrorCode>, IThreadPoolWorkItem
+    {
+        private ManualResetValueTaskSourceCore<ErrorCode> _source;
+
+        public ValueTask<ErrorCode> Start()
+        {
+            _source.Reset();
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+            return new ValueTask<ErrorCode>(this, _source.Version);
+        }
+
+        public void Execute() => _source.SetResult(ErrorCode.None);
+
+        public ErrorCode GetResult(short token) => _source.GetResult(token);
+
+        public ValueTaskSourceStatus GetStatus(short token) => _source.GetStatus(token);
+
+        public void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+            => _source.OnCompleted(continuation, state, token, flags);
     }
 
     private sealed class FakeCall(SystemClock clock) : RpcCall
