@@ -344,6 +344,8 @@ public sealed class HostTests
             ListenPeerUrls = [peers],
         });
         Assert.Equal(0, (await member.Client.CallAsync(Kv + "Put", Put("a", "b"))).Code);
+        await Assert.ThrowsAnyAsync<HttpRequestException>(() => GetAsync(member.Port, "/version"));
+        Assert.Equal(0, (await member.Client.CallAsync(Kv + "Range", Text(1, "a"))).Code);
         Assert.Equal(200, (await GetAsync(pages.Port, "/version")).Status);
         Assert.Equal(200, (await GetAsync(metrics.Port, "/health")).Status);
         Assert.Equal(404, (await GetAsync(metrics.Port, "/version")).Status);

@@ -22,6 +22,7 @@ internal sealed class FrontEnd : IAsyncDisposable
     private readonly KestrelServer _server;
     private readonly KestrelServerOptions _options;
     private readonly FrontEndApplication _application;
+    private readonly bool _hasPages;
 
     /// <param name="limits">What clients may do.</param>
     /// <param name="rpc">gRPC, or null for pages alone.</param>
@@ -32,6 +33,7 @@ internal sealed class FrontEnd : IAsyncDisposable
         FrontEndLimits limits, RpcServerState? rpc, HttpHandler? pages, BoundSockets sockets, ILoggerFactory loggers)
     {
         _application = new FrontEndApplication(rpc, pages);
+        _hasPages = pages is not null;
         _options = new KestrelServerOptions
         {
             AddServerHeader = false,
@@ -62,8 +64,15 @@ internal sealed class FrontEnd : IAsyncDisposable
         return ValueTask.CompletedTask;
     }
 
-    private static void Configure(ListenOptions endpoint)
+    private void Configure(ListenOptions endpoint)
     {
+        if (!_hasPages)
+        {
+            // gRPC alone: anything else is answered as a broken HTTP/2 connection.
+            endpoint.Protocols = HttpProtocols.Http2;
+            return;
+        }
+
         endpoint.Protocols = HttpProtocols.Http1AndHttp2;
         endpoint.Use(next => new ProtocolSniffer(next, Patience).OnConnectionAsync);
     }
