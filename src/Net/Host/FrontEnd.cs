@@ -68,7 +68,7 @@ internal sealed class FrontEnd : IAsyncDisposable
     {
         if (!_hasPages)
         {
-            // gRPC alone: anything else is answered as a broken HTTP/2 connection.
+            // gRPC alone: an HTTP/1.x request gets 400 and the reason.
             endpoint.Protocols = HttpProtocols.Http2;
             return;
         }
