@@ -66,6 +66,10 @@ public sealed partial class Member : IDisposable
     private readonly WalFillActor _fill;
     private readonly StoreActor _store;
     private readonly Duties _duties;
+    private readonly ITransport? _transport;
+    private readonly PeerTable _peers = new();
+    private readonly PeerInbox _inbox;
+    private readonly WakerCell _raftCell = new();
     private readonly WakerCell _storeCell = new();
     private readonly MemberActor[] _actors;
     private readonly IClock _clock;
@@ -86,7 +90,11 @@ public sealed partial class Member : IDisposable
         _counters.CompactRevision = parts.Machine.Store.CompactRevision;
         _counters.Term = parts.Core.Term;
 
-        WakerCell raftCell = new(), walCell = new(), fillCell = new(), treeCell = new(), snapCell = new();
+        WakerCell raftCell = _raftCell, walCell = new(), fillCell = new(), treeCell = new(), snapCell = new();
+        _transport = environment.Transport;
+        _inbox = new PeerInbox(environment.Pool, raftCell);
+        Identity = new PeerIdentity(
+            parts.Identity.ClusterId, parts.Identity.MemberId, parts.Boot, parts.Identity.StorageId, options.ServerVersion);
         _slots = new SlotPool(environment.Pool, Id, environment.Clock.UnixMilliseconds, options.RequestSlots);
         _intake = new Intake(options, _counters, _clock, raftCell, _slots);
         _duties = new Duties(
@@ -122,6 +130,7 @@ public sealed partial class Member : IDisposable
             new MemberActor(snapshots, snapCell),
         ];
         _store.Stopped = _stopped;
+        _transport?.Attach(this);
     }
 
     /// <summary>
@@ -294,6 +303,7 @@ public sealed partial class Member : IDisposable
 
         _disposed = true;
         _intake.Close();
+        _inbox.Clear();
         _raft.Dispose();
         _wal.Dispose();
         _fill.Dispose();

@@ -118,6 +118,15 @@ internal sealed class MemberCounters
         set => Volatile.Write(ref _slow.Snapshot, value);
     }
 
+    // ---- written by the transport ----
+
+    /// <summary>A peer that says this member has been removed; 0: none does.</summary>
+    internal ulong ToldRemovedBy
+    {
+        get => Volatile.Read(ref _slow.ToldRemovedBy);
+        set => Volatile.Write(ref _slow.ToldRemovedBy, value);
+    }
+
     // ---- written by many, interlocked ----
 
     internal ref long ProposalsFailed => ref _slow.ProposalsFailed;
@@ -152,5 +161,6 @@ internal sealed class MemberCounters
     {
         public ulong Snapshot;
         public long ProposalsFailed;
+        public ulong ToldRemovedBy;
     }
 }

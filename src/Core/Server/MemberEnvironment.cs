@@ -22,6 +22,9 @@ public sealed class MemberEnvironment
     /// <summary>Must not block the caller: the actors log from their threads.</summary>
     public required ILogger Log { get; init; }
 
+    /// <summary>The way to the other members; null where there are none. It outlives the member's actors.</summary>
+    public ITransport? Transport { get; init; }
+
     /// <summary>Major page faults of the process so far; asked once a second. Null where nothing can be paged out.</summary>
     public Func<long>? MajorFaults { get; init; }
 }

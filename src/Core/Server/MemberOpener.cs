@@ -46,6 +46,7 @@ internal sealed unsafe class MemberOpener : IDisposable
     private ulong _startTerm;
     private InitialMembership? _initial;
     private Cluster? _judged; // membership as it will be when the whole log is applied
+    private readonly ulong _boot;
     private bool _handedOver;
 
     private MemberOpener(MemberOptions options, MemberEnvironment environment)
@@ -53,6 +54,7 @@ internal sealed unsafe class MemberOpener : IDisposable
         _options = options;
         _environment = environment;
         _files = environment.FileSystem;
+        _boot = NonZeroRandom();
         _directory = new DataDirectory(_files, options.DataDir, options.WalDir);
         _walOptions = new WalOptions
         {
@@ -547,6 +549,7 @@ internal sealed unsafe class MemberOpener : IDisposable
             AppliedIndex = _consistentIndex,
             AppliedTerm = _consistentTerm,
             SnapshotIndex = _startIndex,
+            Boot = _boot,
             StorageVersion = _storageVersion,
         };
     }
@@ -577,6 +580,7 @@ internal sealed unsafe class MemberOpener : IDisposable
             HeartbeatTicks = Math.Max(1, _options.HeartbeatMs / TickMs),
             RetainEntries = (int)Math.Min(int.MaxValue, _options.CatchupEntries),
             MaxUnitEntries = WalHandOff.UnitEntriesMax,
+            Boot = _boot,
         };
     }
 

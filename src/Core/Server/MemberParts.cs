@@ -28,5 +28,8 @@ internal sealed class MemberParts
     /// <summary>Index of the newest usable snapshot record; 0 for none.</summary>
     internal required ulong SnapshotIndex { get; init; }
 
+    /// <summary>This start's number; see <see cref="PeerIdentity"/>.</summary>
+    internal required ulong Boot { get; init; }
+
     internal required string StorageVersion { get; init; }
 }
