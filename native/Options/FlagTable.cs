@@ -32,8 +32,7 @@ internal static class FlagTable
         new("election-timeout", FlagKind.UInt, "1000", "Member",
             "Milliseconds without a leader after which a member stands for election. At least 5 heartbeats, at most 50000."),
         new("initial-election-tick-advance", FlagKind.Boolean, "true", "Member",
-            "Shorten the first election wait after a start.")
-            { Standing = NoEffect },
+            "Shorten the first election wait after a start."),
         new("listen-peer-urls", FlagKind.Urls, "http://localhost:2380", "Member",
             "URLs to listen on for other members."),
         new("listen-client-urls", FlagKind.Urls, "http://localhost:2379", "Member",
@@ -82,15 +81,14 @@ internal static class FlagTable
             { Standing = NoEffect },
         new("raft-read-timeout", FlagKind.Duration, "5s", "Member",
             "Read timeout of peer connections.")
-            { Standing = NoEffect, NotInFile = true },
+            { NotInFile = true },
         new("raft-write-timeout", FlagKind.Duration, "5s", "Member",
             "Write timeout of peer connections.")
-            { Standing = NoEffect, NotInFile = true },
+            { NotInFile = true },
         new("feature-gates", FlagKind.Features, "", "Member",
             "Name=bool pairs that switch etcd's feature gates."),
         new("max-learners", FlagKind.Int, "1", "Member",
-            "Learners allowed in the cluster.")
-            { Standing = NoEffect },
+            "Learners allowed in the cluster."),
         new("warning-apply-duration", FlagKind.Duration, "100ms", "Member",
             "Applying one request longer than this is logged."),
         new("warning-unary-request-duration", FlagKind.Duration, "300ms", "Member",
@@ -129,11 +127,9 @@ internal static class FlagTable
         new("initial-cluster-token", FlagKind.Text, "etcd-cluster", "Cluster",
             "Salt of the ids of cluster and members; keeps clusters of the same addresses apart."),
         new("strict-reconfig-check", FlagKind.Boolean, "true", "Cluster",
-            "Refuse membership changes that endanger the quorum.")
-            { Standing = NoEffect },
+            "Refuse membership changes that endanger the quorum."),
         new("pre-vote", FlagKind.Boolean, "true", "Cluster",
-            "Ask before standing for election.")
-            { Standing = NoEffect },
+            "Ask before standing for election."),
         new("auto-compaction-mode", FlagKind.Text, "periodic", "Cluster",
             "periodic or revision."),
         new("auto-compaction-retention", FlagKind.Text, "0", "Cluster",
@@ -149,29 +145,27 @@ internal static class FlagTable
             "HTTP proxy for v2 discovery.")
             { Standing = NotYet },
         new("discovery-srv", FlagKind.Text, "", "Discovery",
-            "DNS domain to find members in.")
-            { Standing = NotYet },
+            "DNS domain to find members in."),
         new("discovery-srv-name", FlagKind.Text, "", "Discovery",
-            "Suffix of the DNS service name.")
-            { Standing = NotYet },
+            "Suffix of the DNS service name."),
         new("discovery-token", FlagKind.Text, "", "Discovery",
             "Token of v3 discovery.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("discovery-endpoints", FlagKind.List, "", "Discovery",
             "Endpoints of v3 discovery.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("discovery-dial-timeout", FlagKind.Duration, "2s", "Discovery",
             "v3 discovery: dial timeout.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("discovery-request-timeout", FlagKind.Duration, "5s", "Discovery",
             "v3 discovery: request timeout.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("discovery-keepalive-time", FlagKind.Duration, "2s", "Discovery",
             "v3 discovery: keep-alive time.")
-            { Standing = NotYet, NotInFile = true },
+            { Standing = NoEffect, NotInFile = true },
         new("discovery-keepalive-timeout", FlagKind.Duration, "6s", "Discovery",
             "v3 discovery: keep-alive timeout.")
-            { Standing = NotYet, NotInFile = true },
+            { Standing = NoEffect, NotInFile = true },
         new("discovery-insecure-transport", FlagKind.Boolean, "true", "Discovery",
             "v3 discovery: plain transport.")
             { Standing = NotYet, NotInFile = true },
@@ -315,8 +309,7 @@ internal static class FlagTable
             "How to rotate.")
             { Standing = NoEffect },
         new("force-new-cluster", FlagKind.Boolean, "false", "Unsafe",
-            "Make a one-member cluster of the data.")
-            { Standing = NotYet },
+            "Make a one-member cluster of the data."),
         new("unsafe-no-fsync", FlagKind.Boolean, "false", "Unsafe",
             "Do not sync files. Loses acknowledged data when the machine stops."),
         new("config-file", FlagKind.Text, "", "General",

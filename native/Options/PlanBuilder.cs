@@ -393,7 +393,8 @@ internal static class PlanBuilder
         List<string> advertisedPeers = Advertised(values, "initial-advertise-peer-urls", peers);
         string name = values.Text("name");
         string cluster = values.Text("initial-cluster");
-        if (cluster.Length == 0)
+        bool discovers = values.Text("discovery-srv").Length != 0 || values.Text("discovery-token").Length != 0;
+        if (cluster.Length == 0 && !discovers)
         {
             string owner = name.Length == 0 ? "default" : name;
             cluster = string.Join(',', advertisedPeers.ConvertAll(url => owner + "=" + url));
@@ -414,6 +415,11 @@ internal static class PlanBuilder
                 InitialClusterState = values.Text("initial-cluster-state") == "new"
                     ? InitialClusterState.New
                     : InitialClusterState.Existing,
+                ForceNewCluster = values.Bool("force-new-cluster"),
+                StrictReconfigCheck = values.Bool("strict-reconfig-check"),
+                PreVote = values.Bool("pre-vote"),
+                MaxLearners = (int)Math.Clamp(values.Int("max-learners"), 0, int.MaxValue),
+                InitialElectionTickAdvance = values.Bool("initial-election-tick-advance"),
                 SnapshotCount = values.UInt("snapshot-count"),
                 CatchupEntries = values.UInt("snapshot-catchup-entries"),
                 QuotaBytes = values.Int("quota-backend-bytes"),
@@ -440,12 +446,30 @@ internal static class PlanBuilder
                 KeepAliveInterval = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-interval") / 1_000_000),
                 KeepAliveTimeout = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-timeout") / 1_000_000),
             },
+            Discovery = new DiscoveryOptions
+            {
+                SrvDomain = values.Text("discovery-srv"),
+                SrvName = values.Text("discovery-srv-name"),
+                Token = values.Text("discovery-token"),
+                Endpoints = values.List("discovery-endpoints"),
+                DialTimeout = Time(values, "discovery-dial-timeout"),
+                RequestTimeout = Time(values, "discovery-request-timeout"),
+            },
+            PeerReadTimeout = PeerTime(values, "raft-read-timeout"),
+            PeerWriteTimeout = PeerTime(values, "raft-write-timeout"),
             Cors = values.List("cors"),
             HostWhitelist = values.List("host-whitelist"),
             ExtensiveMetrics = values.Text("metrics") == "extensive",
             CairnVersion = VersionText.Cairn,
         };
     }
+
+    private static TimeSpan Time(FlagValues values, string name)
+        => TimeSpan.FromMilliseconds(values.Duration(name) / 1_000_000);
+
+    // etcd takes these flags only to raise the five seconds.
+    private static TimeSpan PeerTime(FlagValues values, string name)
+        => Time(values, name) is var given && given > TimeSpan.FromSeconds(5) ? given : TimeSpan.FromSeconds(5);
 
     private static string DataDir(FlagValues values)
         => values.Text("data-dir") is { Length: > 0 } given ? given : values.Text("name") + ".etcd";

@@ -1,7 +1,7 @@
 // InitialMembership: who a new cluster consists of, from --initial-cluster (behaviour.md §1.3). Pure.
 //
-// Everything is checked before a file is made. Addresses are compared as text: resolving names belongs to the
-// issue that brings other members.
+// Everything is checked before a file is made. Addresses are compared as text; whoever resolved names before says so in
+// the options, and the comparison is his.
 using System;
 using System.Collections.Generic;
 using Cairn.Core.Membership;
@@ -43,8 +43,7 @@ internal sealed class InitialMembership
             {
                 if (!seen.Add(url))
                 {
-                    throw new MemberStartException(
-                        $"member {member.Name} has duplicate url {url} in --initial-cluster: found twice");
+                    throw new MemberStartException($"initial cluster {Text(options.InitialCluster)} has duplicate url");
                 }
 
                 urls.Add(url);
@@ -56,7 +55,11 @@ internal sealed class InitialMembership
             throw new MemberStartException($"couldn't find local name \"{options.Name}\" in the initial cluster configuration");
         }
 
-        CompareWithAdvertised(own, options);
+        if (!options.IsInitialClusterChecked)
+        {
+            CompareWithAdvertised(own, options);
+        }
+
         return Build(names, urlsByName, options);
     }
 
@@ -75,6 +78,22 @@ internal sealed class InitialMembership
         var writer = new Base.ProtoWriter(bytes);
         change.Write(ref writer);
         return bytes;
+    }
+
+    /// <summary>NAME=URL pairs as etcd prints them: sorted by name, then by URL.</summary>
+    internal static string Text(IReadOnlyList<InitialMember> cluster)
+    {
+        List<string> pairs = [];
+        foreach (InitialMember member in cluster)
+        {
+            foreach (string url in member.PeerUrls)
+            {
+                pairs.Add(member.Name + "=" + url);
+            }
+        }
+
+        pairs.Sort(StringComparer.Ordinal);
+        return string.Join(',', pairs);
     }
 
     private static void CompareWithAdvertised(List<string> own, MemberOptions options)

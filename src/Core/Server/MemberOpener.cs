@@ -380,7 +380,7 @@ internal sealed unsafe class MemberOpener : IDisposable
     /// <summary>Membership as of the start snapshot, or of the tree when its file names none.</summary>
     private Cluster RestoredCluster()
     {
-        var cluster = new Cluster(_identity.MemberId, _identity.ClusterId);
+        var cluster = new Cluster(_identity.MemberId, _identity.ClusterId, _options.MaxLearners);
         bool snapshotHasMembers = _snapshot is not null && cluster.RestoreFromSnapshot(_snapshot.Data).Members.Count > 0;
         cluster.RestoreFromBuckets(_store!, takeMembers: _startIndex > 0 && !snapshotHasMembers);
         return cluster;
@@ -581,6 +581,7 @@ internal sealed unsafe class MemberOpener : IDisposable
             RetainEntries = (int)Math.Min(int.MaxValue, _options.CatchupEntries),
             MaxUnitEntries = WalHandOff.UnitEntriesMax,
             Boot = _boot,
+            PreVote = _options.PreVote,
         };
     }
 

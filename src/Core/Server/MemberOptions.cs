@@ -3,6 +3,7 @@
 // Units are in the names; defaults are etcd 3.6.14's. Validation of single values belongs to whoever parsed them,
 // validation of their combination with a data directory belongs to Bootstrap.
 using System.Collections.Generic;
+using Cairn.Core.Membership;
 
 namespace Cairn.Core.Server;
 
@@ -15,6 +16,12 @@ public enum InitialClusterState : byte
 
 /// <summary>One name of --initial-cluster with its peer URLs.</summary>
 public sealed record InitialMember(string Name, IReadOnlyList<string> PeerUrls);
+
+/// <summary>A running cluster that this member joins, as its members described it (state existing, no WAL yet).</summary>
+/// <param name="ClusterId">From the answer of a member.</param>
+/// <param name="LocalId">The id that member-add gave to this member.</param>
+/// <param name="Members">Everybody, this member included, ids ascending.</param>
+public sealed record JoinedCluster(ulong ClusterId, ulong LocalId, IReadOnlyList<ClusterMember> Members);
 
 /// <summary>Settings of one member.</summary>
 public sealed record MemberOptions
@@ -39,6 +46,39 @@ public sealed record MemberOptions
     public string InitialClusterToken { get; init; } = "etcd-cluster";
 
     public InitialClusterState InitialClusterState { get; init; }
+
+    /// <summary>The cluster to join; needed when the state is existing and there is no WAL yet.</summary>
+    public JoinedCluster? Joined { get; init; }
+
+    /// <summary>The own addresses were compared with <see cref="InitialCluster"/>, names resolved, by whoever filled it.</summary>
+    public bool IsInitialClusterChecked { get; init; }
+
+    /// <summary>Make a cluster of this member alone out of the data directory.</summary>
+    public bool ForceNewCluster { get; init; }
+
+    /// <summary>Refuse membership changes that would endanger the quorum.</summary>
+    public bool StrictReconfigCheck { get; init; } = true;
+
+    /// <summary>Ask before standing for election.</summary>
+    public bool PreVote { get; init; } = true;
+
+    /// <summary>Learners the cluster may have at once.</summary>
+    public int MaxLearners { get; init; } = 1;
+
+    /// <summary>Shorten the first election wait after a start.</summary>
+    public bool InitialElectionTickAdvance { get; init; } = true;
+
+    /// <summary>Compare hashes with the other members before serving.</summary>
+    public bool InitialCorruptCheck { get; init; }
+
+    /// <summary>Interval of comparing hashes between members; 0 never.</summary>
+    public long CorruptCheckMs { get; init; }
+
+    /// <summary>Compare the hashes of finished compactions between members.</summary>
+    public bool CompactHashCheck { get; init; }
+
+    /// <summary>Interval of that comparison.</summary>
+    public long CompactHashCheckMs { get; init; } = 60_000;
 
     /// <summary>Entries between two snapshot files.</summary>
     public ulong SnapshotCount { get; init; } = 10_000;

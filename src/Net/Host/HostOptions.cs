@@ -5,6 +5,32 @@ using Cairn.Core.Server;
 
 namespace Cairn.Net.Host;
 
+/// <summary>Where a new cluster learns its members when <c>--initial-cluster</c> does not say. At most one of the two.</summary>
+public sealed record DiscoveryOptions
+{
+    /// <summary>DNS domain with SRV records; empty for none.</summary>
+    public string SrvDomain { get; init; } = "";
+
+    /// <summary>Suffix of the service names asked for; empty for none.</summary>
+    public string SrvName { get; init; } = "";
+
+    /// <summary>Name server to ask instead of the system's, for tests; null for the system's.</summary>
+    public System.Net.IPEndPoint? NameServer { get; init; }
+
+    /// <summary>Token of a new cluster at another etcd; empty for none.</summary>
+    public string Token { get; init; } = "";
+
+    /// <summary>Client addresses of that etcd, as URLs.</summary>
+    public IReadOnlyList<string> Endpoints { get; init; } = [];
+
+    public System.TimeSpan DialTimeout { get; init; } = System.TimeSpan.FromSeconds(2);
+
+    public System.TimeSpan RequestTimeout { get; init; } = System.TimeSpan.FromSeconds(5);
+
+    /// <summary>Neither DNS nor another etcd is asked.</summary>
+    public bool IsNone => SrvDomain.Length == 0 && Token.Length == 0;
+}
+
 /// <summary>Settings of one hosted member.</summary>
 public sealed record HostOptions
 {
@@ -22,6 +48,14 @@ public sealed record HostOptions
 
     /// <summary>Metrics and health pages alone.</summary>
     public IReadOnlyList<ListenUrl> ListenMetricsUrls { get; init; } = [];
+
+    public DiscoveryOptions Discovery { get; init; } = new();
+
+    /// <summary>Silence after which a connection from a peer is given up.</summary>
+    public System.TimeSpan PeerReadTimeout { get; init; } = System.TimeSpan.FromSeconds(5);
+
+    /// <summary>How long a write to a peer may make no progress.</summary>
+    public System.TimeSpan PeerWriteTimeout { get; init; } = System.TimeSpan.FromSeconds(5);
 
     public FrontEndLimits Limits { get; init; } = new();
 
