@@ -1,6 +1,7 @@
 // AllocationTests: the write path allocates nothing in steady state. Each actor is polled by the test's thread and the
 // thread's allocation counter is read around every poll, so what a role allocates is charged to that role.
 using System;
+using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Protocol;
@@ -15,9 +16,15 @@ public sealed class AllocationTests
     private const int Measured = 100_000;
     private const int Windows = 8;
     private const int AtOnce = 64;
+    private const int RunsMax = 100;
 
+    // On a thread of its own: a busy loop on one of the pool's threads would starve the answers it waits for.
     [Fact]
-    public void Puts_InSteadyState_AllocateNothingOnAnyThread()
+    public Task Puts_InSteadyState_AllocateNothingOnAnyThread() =>
+        Task.Factory.StartNew(
+            PutsAllocateNothing, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+
+    private static void PutsAllocateNothing()
     {
         using var dir = new TempDir();
         MemberOptions options = PolledMember.OptionsFor(dir.Path) with
@@ -35,8 +42,14 @@ public sealed class AllocationTests
         {
             Array.Clear(driver.AllocatedBytes);
             long commitsBefore = polled.Member.Store.TreeActor.Commits;
-            driver.Run(Measured);
-            long commits = polled.Member.Store.TreeActor.Commits - commitsBefore;
+            long commits = 0;
+            for (int runs = 0; commits == 0 && runs < RunsMax; runs++)
+            {
+                // A fast machine puts a window's worth between two commits, whose pages are paced by the clock.
+                driver.Run(Measured);
+                commits = polled.Member.Store.TreeActor.Commits - commitsBefore;
+            }
+
             report += $"{driver.Report()}, {commits} commits\n";
             Assert.True(commits > 0, report);
 
@@ -61,6 +74,8 @@ public sealed class AllocationTests
         private readonly Member _member;
         private readonly IActor[] _actors;
         private readonly RequestSlot[] _slots = new RequestSlot[AtOnce];
+        private readonly bool[] _told = new bool[AtOnce];
+        private readonly Action[] _tell = new Action[AtOnce];
         private readonly byte[] _body = Requests.Put("key-00000000", new string('v', 256));
         private int _serial;
         private bool _failed;
@@ -74,6 +89,12 @@ public sealed class AllocationTests
             {
                 _actors[i] = member.Actors[i].Actor;
                 Names[i] = _actors[i].RoleName;
+            }
+
+            for (int i = 0; i < AtOnce; i++)
+            {
+                int place = i;
+                _tell[i] = () => Volatile.Write(ref _told[place], true);
             }
 
             Names[^1] = "client";
@@ -94,7 +115,9 @@ public sealed class AllocationTests
                 for (int i = 0; i < AtOnce; i++)
                 {
                     ref RequestSlot slot = ref _slots[i];
-                    if (slot is { IsCompleted: true })
+                    // The continuation is waited for, as a caller's await does: answers nobody has been told of yet
+                    // would pile up in the pool's queue, and that queue's growth is not the write path's.
+                    if (slot is not null && Volatile.Read(ref _told[i]))
                     {
                         _failed |= slot.Outcome != ErrorCode.None;
                         _member.Return(slot);
@@ -105,7 +128,8 @@ public sealed class AllocationTests
                     if (slot is null && started < puts)
                     {
                         started++;
-                        slot = Put();
+                        _told[i] = false;
+                        slot = Put(_tell[i]);
                     }
                 }
 
@@ -132,7 +156,7 @@ public sealed class AllocationTests
             return text.ToString();
         }
 
-        private RequestSlot Put()
+        private RequestSlot Put(Action tell)
         {
             RequestSlot slot = _member.Rent();
             int number = _serial++ % 10_000;
@@ -143,8 +167,9 @@ public sealed class AllocationTests
             }
 
             _body.CopyTo(slot.BeginRequest(RequestKind.Put, _body.Length));
-            ValueTask<ErrorCode> pending = _member.ProposeAsync(slot);
-            _failed |= pending.IsCompleted && pending.Result != ErrorCode.None;
+#pragma warning disable CA2012 // consumed once, by its continuation; an await here would allocate
+            _member.ProposeAsync(slot).GetAwaiter().UnsafeOnCompleted(tell);
+#pragma warning restore CA2012
             return slot;
         }
     }
