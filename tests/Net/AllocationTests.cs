@@ -202,5 +202,15 @@ public sealed class AllocationTests
         public override void Append(ReadOnlySpan<byte> part) => part.CopyTo(_answer);
 
         public override ValueTask<bool> FlushAsync() => new(true);
+
+        public override bool IsOver => false;
+
+        public override ValueTask WaitAsync() => ValueTask.CompletedTask;
+
+        public override void Notify()
+        {
+        }
+
+        public override void End(RpcCode code, string message) => Fail(code, message);
     }
 }

@@ -7,6 +7,7 @@ using System.Collections.Generic;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Core.Protocol;
 using Cairn.Core.Server;
 using Cairn.Net.Http;
 using Cairn.Net.Rpc;
@@ -28,6 +29,7 @@ public sealed class MemberHost : IAsyncDisposable
     private readonly List<ActorThread> _threads = [];
     private readonly List<FrontEnd> _fronts = [];
     private ServerMetrics? _metrics;
+    private StreamSet? _streams;
     private int _stopping;
 
     private MemberHost(
@@ -129,6 +131,10 @@ public sealed class MemberHost : IAsyncDisposable
             return;
         }
 
+        // Streams would never end by themselves.
+        (int code, string message) = Errors.Get(ErrorCode.Stopped);
+        _streams?.Close((RpcCode)code, message);
+
         // Running calls get as long as a request may take; then their connections are cut.
         using (var patience = new CancellationTokenSource(TimeSpan.FromMilliseconds(_options.Member.RequestTimeoutNs / 1_000_000)))
         {
@@ -214,6 +220,8 @@ public sealed class MemberHost : IAsyncDisposable
             Logger = _loggers.CreateLogger("rpc"),
             MaxMessageSize = _options.Limits.MaxMessageBytes,
         };
+        _streams = rpc.Streams;
+        StartThread(new StreamGuard(port, rpc.Streams));
         _metrics = new ServerMetrics(_registry, port, _options, rpc);
         var pages = new HttpPages(port, _options, _metrics);
         bool split = _options.ListenClientHttpUrls.Count != 0;
@@ -227,6 +235,13 @@ public sealed class MemberHost : IAsyncDisposable
         }
 
         HostLog.Ready(_log);
+    }
+
+    private void StartThread(IActor actor)
+    {
+        var thread = new ActorThread(actor, SystemClock.Instance, _fatal);
+        _threads.Add(thread);
+        thread.Start();
     }
 
     private async Task AddAsync(IReadOnlyList<ListenUrl> urls, RpcServerState? rpc, HttpHandler? pages)

@@ -46,6 +46,10 @@ internal sealed class KestrelCall : RpcCall
     private int _remaining;
     private CancellationTokenSource? _deadlineSource;
     private CancellationTokenSource? _cancelled;
+    private RpcSignal? _signal;
+    private CallEnd? _end;
+    private CancellationTokenRegistration _goneRegistration;
+    private bool _over;
 
     public KestrelCall(RpcServerState server, IFeatureCollection features)
     {
@@ -123,6 +127,11 @@ internal sealed class KestrelCall : RpcCall
             }
             else if (ready)
             {
+                if (method.Kind != RpcKind.Unary)
+                {
+                    EnterStreams();
+                }
+
                 ValueTask handled = method.Handler!(this);
                 if (!handled.IsCompletedSuccessfully)
                 {
@@ -130,7 +139,7 @@ internal sealed class KestrelCall : RpcCall
                 }
             }
         }
-        catch (Exception e) when (e is ConnectionAbortedException or ConnectionResetException or IOException or OperationCanceledException)
+        catch (Exception e) when (IsGone(e))
         {
             // The client reset the stream or hung up; nobody reads the answer.
             bool late = _deadlineSource is { IsCancellationRequested: true } || _server.Clock.NowNs >= DeadlineNs;
@@ -142,7 +151,29 @@ internal sealed class KestrelCall : RpcCall
             Fail(RpcCode.Internal, "internal error");
         }
 
+        if (_signal is not null)
+        {
+            LeaveStreams();
+        }
+
         Finish(method);
+    }
+
+    public override bool IsOver => Volatile.Read(ref _over);
+
+    public override ValueTask WaitAsync() => IsOver ? ValueTask.CompletedTask : _signal!.WaitAsync();
+
+    public override void Notify() => _signal?.Set();
+
+    public override void End(RpcCode code, string message)
+    {
+        if (Interlocked.CompareExchange(ref _end, new CallEnd(code, message), null) is null)
+        {
+            Volatile.Write(ref _over, true);
+            _reader!.CancelPendingRead();
+            _writer!.CancelPendingFlush();
+            _signal!.Set();
+        }
     }
 
     public override void ReleaseRequest()
@@ -160,9 +191,19 @@ internal sealed class KestrelCall : RpcCall
     {
         ReleaseRequest();
         PipeReader reader = _reader ??= _features.GetRequiredFeature<IRequestBodyPipeFeature>().Reader;
-        while (true)
+        while (!IsOver)
         {
-            ReadResult result = await reader.ReadAsync();
+            ReadResult result;
+            try
+            {
+                result = await reader.ReadAsync();
+            }
+            catch (Exception e) when (_signal is not null && IsGone(e))
+            {
+                End(RpcCode.Canceled, "context canceled");
+                return false;
+            }
+
             ReadOnlySequence<byte> body = result.Buffer;
             switch (RpcFrame.TryRead(body, _server.MaxMessageSize, out uint length, out bool compressed))
             {
@@ -189,7 +230,7 @@ internal sealed class KestrelCall : RpcCall
                         continue;
                     }
 
-                    if (!empty)
+                    if (!empty && !result.IsCanceled)
                     {
                         Fail(RpcCode.Unknown, "unexpected EOF");
                     }
@@ -197,6 +238,8 @@ internal sealed class KestrelCall : RpcCall
                     return false;
             }
         }
+
+        return false;
     }
 
     public override void BeginMessage(int length)
@@ -240,13 +283,67 @@ internal sealed class KestrelCall : RpcCall
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    public override async ValueTask<bool> FlushAsync()
+    public override ValueTask<bool> FlushAsync()
     {
         Start();
-        FlushResult result = await _writer!.FlushAsync(_cancelled?.Token ?? CancellationToken.None);
-        return !result.IsCompleted && !result.IsCanceled;
+        ValueTask<FlushResult> flush = _writer!.FlushAsync(_signal is null && _cancelled is not null ? _cancelled.Token : default);
+        if (flush.IsCompletedSuccessfully)
+        {
+            FlushResult result = flush.Result;
+            return new ValueTask<bool>(!result.IsCompleted && !result.IsCanceled);
+        }
+
+        return FlushedAsync(flush);
     }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> FlushedAsync(ValueTask<FlushResult> flush)
+    {
+        try
+        {
+            FlushResult result = await flush;
+            return !result.IsCompleted && !result.IsCanceled;
+        }
+        catch (Exception e) when (_signal is not null && IsGone(e))
+        {
+            return false;
+        }
+    }
+
+    // Kestrel keeps this object for later calls of the connection: an end must never reach the wrong one, so the set
+    // is left before the object is free again.
+    private void EnterStreams()
+    {
+        _reader ??= _features.GetRequiredFeature<IRequestBodyPipeFeature>().Reader;
+        _writer ??= _features.GetRequiredFeature<IHttpResponseBodyFeature>().Writer;
+        _end = null;
+        _over = false;
+        _signal = new RpcSignal();
+        _server.Streams.Add(this);
+        _goneRegistration = Cancelled.UnsafeRegister(static o => ((KestrelCall)o!).Gone(), this);
+    }
+
+    private void LeaveStreams()
+    {
+        _goneRegistration.Dispose(); // waits for Gone on another thread, so that it cannot meet the next call
+        _server.Streams.Remove(this);
+        if (Interlocked.Exchange(ref _end, CallEnd.None) is { } end)
+        {
+            Fail(end.Code, end.Message);
+        }
+
+        _signal = null;
+        _over = false;
+    }
+
+    private void Gone()
+    {
+        bool late = _server.Clock.NowNs >= DeadlineNs;
+        End(late ? RpcCode.DeadlineExceeded : RpcCode.Canceled, late ? "context deadline exceeded" : "context canceled");
+    }
+
+    private static bool IsGone(Exception e)
+        => e is ConnectionAbortedException or ConnectionResetException or IOException or OperationCanceledException;
 
     private bool TryAdmit()
     {
@@ -481,5 +578,16 @@ internal sealed class KestrelCall : RpcCall
     {
         StringValues values = _request.Headers[name];
         return values.Count == 0 ? null : values[0];
+    }
+
+    /// <summary>How a stream was ended from outside.</summary>
+    private sealed class CallEnd(RpcCode code, string message)
+    {
+        /// <summary>Stands in the place of a call that has left: later ends do nothing.</summary>
+        public static readonly CallEnd None = new(RpcCode.Ok, "");
+
+        public RpcCode Code { get; } = code;
+
+        public string Message { get; } = message;
     }
 }

@@ -4,6 +4,18 @@
 // Thread     One handler at a time; its continuations may run on any I/O thread.
 // Lifetime   Pooled with the stream of the connection: valid until the handler's task ends, then reused.
 // Why        A unary call allocates nothing here: the request is read in place, the answer is written in place.
+// Streams    A handler of a stream in both directions may run two loops at once: one that reads (ReadAsync) and one that
+//            writes (BeginMessage, Append, FlushAsync); each side has one task at a time. Question and answer need
+//            one loop only:
+//                while (await call.ReadAsync()) { ...; call.Write(answer); if (!await call.FlushAsync()) break; }
+//            Otherwise the writing loop sleeps in WaitAsync, and whoever has something for it calls Notify:
+//                ValueTask reading = ReadLoopAsync(call);          // per message: parse, hand over
+//                while (!call.IsOver) { write what there is; flush; if nothing: await call.WaitAsync(); }
+//                await reading;                                    // never return before both loops have ended
+//            The call is over when the client has gone, its deadline has passed, or somebody called End (server stop,
+//            lost leader): then ReadAsync and FlushAsync answer false and WaitAsync returns; neither throws. A client
+//            that half-closes (ReadAsync false, IsOver false) still reads answers. The status is that of End unless
+//            the handler failed the call first. FlushAsync is the flow control: while it waits, produce nothing.
 using System;
 using System.Threading;
 using System.Threading.Tasks;
@@ -58,7 +70,7 @@ public abstract class RpcCall
     public abstract void ReleaseRequest();
 
     /// <summary>Reads the next message of a client stream into <see cref="Request"/>.</summary>
-    /// <returns>False when the client has half-closed, or the call has failed meanwhile.</returns>
+    /// <returns>False when the client has half-closed, or the call is over or has failed meanwhile.</returns>
     public abstract ValueTask<bool> ReadAsync();
 
     /// <summary>Starts an answer message of exactly <paramref name="length"/> bytes, to be given by <see cref="Append"/>.</summary>
@@ -70,6 +82,26 @@ public abstract class RpcCall
     /// <summary>Sends what has been written and waits while the client's window is full.</summary>
     /// <returns>False when the client has gone; the handler should end.</returns>
     public abstract ValueTask<bool> FlushAsync();
+
+    /// <summary>Streams only: the client has gone, the deadline has passed, or <see cref="End"/> was called.</summary>
+    public abstract bool IsOver { get; }
+
+    /// <summary>
+    /// Streams only: sleeps until <see cref="Notify"/> (one since the last wait ends it at once) or until the call is
+    /// over. One waiter at a time; may return without a reason. Allocates nothing.
+    /// </summary>
+    public abstract ValueTask WaitAsync();
+
+    /// <summary>
+    /// Wakes the waiter. Any thread; must not be called after the handler has ended, but a late one does no harm.
+    /// </summary>
+    public abstract void Notify();
+
+    /// <summary>
+    /// Streams only: makes the call be over with a status (the first one counts), whatever its handler waits for.
+    /// Any thread, while the call is known to run (<see cref="StreamSet"/>).
+    /// </summary>
+    public abstract void End(RpcCode code, string message);
 
     /// <summary>Copies a whole answer message. Large ones should rather be sent in parts with flushes between.</summary>
     public void Write(ReadOnlySpan<byte> message)

@@ -16,6 +16,9 @@ internal sealed class RpcServerState
     /// <summary>Calls by client version.</summary>
     public ClientVersions Clients { get; } = new();
 
+    /// <summary>Streams under way.</summary>
+    public StreamSet Streams { get; } = new();
+
     public required RpcTable Table { get; init; }
 
     public required IClock Clock { get; init; }
