@@ -170,9 +170,16 @@ internal sealed class KestrelCall : RpcCall
         if (Interlocked.CompareExchange(ref _end, new CallEnd(code, message), null) is null)
         {
             Volatile.Write(ref _over, true);
-            _reader!.CancelPendingRead();
-            _writer!.CancelPendingFlush();
             _signal!.Set();
+            try
+            {
+                _writer!.CancelPendingFlush();
+                _reader!.CancelPendingRead();
+            }
+            catch (Exception e) when (IsGone(e) || e is ObjectDisposedException)
+            {
+                // The connection has broken: Kestrel ends what is pending by itself and lets nobody cancel it.
+            }
         }
     }
 
@@ -338,7 +345,7 @@ internal sealed class KestrelCall : RpcCall
 
     private void Gone()
     {
-        bool late = _server.Clock.NowNs >= DeadlineNs;
+        bool late = _deadlineSource is { IsCancellationRequested: true };
         End(late ? RpcCode.DeadlineExceeded : RpcCode.Canceled, late ? "context deadline exceeded" : "context canceled");
     }
 
