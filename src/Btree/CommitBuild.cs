@@ -55,6 +55,7 @@ internal sealed unsafe class CommitBuild : IDisposable
             _writer.GiveUp(_writer.Base.FreelistPage, _tree.StoredFreelistPages);
         }
 
+        _writer.GiveBackPlaces(); // of nodes that were merged away
         TakeFreelistPages();
         _tree.Free.TrimEnd();
         _images.Items.Sort(static (a, b) => a.Page.CompareTo(b.Page));
@@ -405,7 +406,7 @@ internal sealed unsafe class CommitBuild : IDisposable
         {
             int end = EndOfPiece(node, first, left, out long bytes);
             uint pages = checked((uint)((PageFormat.HeaderBytes + bytes + _tree.PageSize - 1) / _tree.PageSize));
-            ulong page = Take(pages);
+            ulong page = Place(node, pages);
             _images.Add(new PageImage(page, pages, node.Id, first, end - first));
             NodeEntry piece = default;
             if (end > first)
@@ -468,6 +469,20 @@ internal sealed unsafe class CommitBuild : IDisposable
         // Two entries of between one and four pages waste less together than alone.
         bool fitsAlone = next + PageFormat.HeaderBytes <= _tree.PageSize;
         return sum + next > threshold && (fitsAlone || taken >= 2);
+    }
+
+    /// <summary>The run taken in advance if it fits this first piece, else the lowest that does.</summary>
+    private ulong Place(Node node, uint pages)
+    {
+        ulong place = node.Place;
+        if (place == 0 || node.PlacePages != pages)
+        {
+            _writer.GiveBackPlace(node);
+            return Take(pages);
+        }
+
+        node.Place = 0;
+        return place;
     }
 
     private ulong Take(uint pages)

@@ -18,6 +18,8 @@ internal sealed unsafe class FreePages : IDisposable
     private readonly ulong[] _hints = new ulong[Classes]; // class c serves runs of 2^(c-1)+1 .. 2^c pages
     private readonly ulong _capacity;
     private ulong* _bits;
+    private ulong _avoidFrom; // no run is taken from [_avoidFrom, _avoidTo) unless nothing else is left
+    private ulong _avoidTo;
 
     public FreePages(ulong capacityPages)
     {
@@ -58,25 +60,40 @@ internal sealed unsafe class FreePages : IDisposable
     /// <summary>Takes the lowest run, or moves the high-water mark; false if the reservation is used up.</summary>
     public bool TryTake(uint pages, out ulong first)
     {
-        if (Count >= pages && TryFindRun(pages, out first))
+        if (Count >= pages && TryFindRun(pages, _avoidFrom, _avoidTo, out first))
         {
-            for (ulong page = first; page < first + pages; page++)
-            {
-                _bits[page >> 6] &= ~(1UL << (int)(page & 63));
-            }
-
-            Count -= pages;
+            Take(first, pages);
             return true;
         }
 
         first = HighWater;
         if (first + pages > _capacity)
         {
-            return false;
+            return _avoidTo != 0 && TryTakeBelow(pages, HighWater, out first);
         }
 
         HighWater += pages;
         return true;
+    }
+
+    /// <summary>Takes the lowest run, avoided pages included, if it ends at or before a page; never moves the mark.</summary>
+    public bool TryTakeBelow(uint pages, ulong limit, out ulong first)
+    {
+        if (Count < pages || !TryFindRun(pages, 0, 0, out first) || first + pages > limit)
+        {
+            first = 0;
+            return false;
+        }
+
+        Take(first, pages);
+        return true;
+    }
+
+    /// <summary>Keeps <see cref="TryTake"/> away from [from, to), which is being emptied; (0, 0) ends that.</summary>
+    public void Avoid(ulong from, ulong to)
+    {
+        _avoidFrom = from;
+        _avoidTo = to;
     }
 
     /// <summary>Lowers the mark over free pages at the end.</summary>
@@ -89,6 +106,9 @@ internal sealed unsafe class FreePages : IDisposable
             Count--;
         }
     }
+
+    /// <summary>Free pages from one page up to, not including, another.</summary>
+    public long CountWithin(ulong from, ulong to) => CountBelow(to) - CountBelow(from);
 
     /// <summary>Free pages below a page number.</summary>
     public long CountBelow(ulong page)
@@ -122,15 +142,31 @@ internal sealed unsafe class FreePages : IDisposable
         _bits = null;
     }
 
-    private bool TryFindRun(uint pages, out ulong first)
+    private void Take(ulong first, uint pages)
+    {
+        for (ulong page = first; page < first + pages; page++)
+        {
+            _bits[page >> 6] &= ~(1UL << (int)(page & 63));
+        }
+
+        Count -= pages;
+    }
+
+    private bool TryFindRun(uint pages, ulong avoidFrom, ulong avoidTo, out ulong first)
     {
         int sizeClass = pages == 1 ? 0 : 32 - BitOperations.LeadingZeroCount(pages - 1);
         uint smallest = sizeClass == 0 ? 1 : (1u << (sizeClass - 1)) + 1;
         ulong page = _hints[sizeClass];
-        bool hintMoved = false;
+        bool hintMoved = avoidTo != 0; // what is avoided now may serve later, so the hint stays
         while (true)
         {
             page = NextFree(page);
+            if (page >= avoidFrom && page < avoidTo)
+            {
+                page = avoidTo;
+                continue;
+            }
+
             if (page >= HighWater)
             {
                 if (!hintMoved)
@@ -143,6 +179,7 @@ internal sealed unsafe class FreePages : IDisposable
             }
 
             ulong end = EndOfRun(page, pages);
+            end = page < avoidFrom ? Math.Min(end, avoidFrom) : end;
             if (!hintMoved && end - page >= smallest)
             {
                 _hints[sizeClass] = page;

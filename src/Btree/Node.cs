@@ -51,6 +51,11 @@ internal sealed unsafe class Node : IDisposable
 
     public uint Pages { get; set; }
 
+    /// <summary>Run taken in advance for this node's next pages; 0 if the commit chooses.</summary>
+    public ulong Place { get; set; }
+
+    public uint PlacePages { get; set; }
+
     /// <summary>Had deletions: may be too empty.</summary>
     public bool IsUnbalanced { get; set; }
 
@@ -73,6 +78,8 @@ internal sealed unsafe class Node : IDisposable
         IsLeaf = isLeaf;
         Page = 0;
         Pages = 0;
+        Place = 0;
+        PlacePages = 0;
         IsUnbalanced = false;
         IsDead = false;
         Count = 0;

@@ -1,35 +1,32 @@
-// ShrinkWalk: online shrinking. Walks the committed tree and marks what lies beyond the target mark as changed, so
-// that this very commit rewrites it; the allocator places it low, and the end of the file becomes free.
+// ShrinkWalk: online shrinking. Walks the committed tree and relocates what lies beyond the target mark, so that the
+// end of the file becomes free and is cut.
 //
 // Why        Relocation by ordinary copy-on-write: no second file, no pause, nothing a crash could leave half done.
+// Target     used pages + slack. It does not depend on where the used pages lie, so it stays while nobody writes.
+// Rounds     A round walks all buckets once and moves every run beyond the target into a gap below it. Where gaps are
+//            too small for a large run, a window below the target is emptied (its runs go to other gaps or, for a
+//            while, behind the end), and the next round fills it. What is left after that settles as low as it can.
+// End        With nobody writing, shrinking ends, because each step does one of these, and none can go on for ever:
+//            it moves runs from beyond the target to below it, or, settling, lower (no other leaf moves up; branches
+//            above the moved page may, but those are fewer at each level up to the one root); it goes on in the
+//            round by at least one subtree; it waits for pins, a hundred times in a row at most; it begins to empty
+//            a window, each behind the one before; it begins to settle, once. Beside writers the number of rounds
+//            is bounded as well.
 // The walk touches branch pages (and bucket directories) only; leaves are judged by their numbers in the branches.
-// Where it stopped is kept as a bucket name and a key, which survive whatever commits come in between.
 // Thread     tree.
 using System;
 
 namespace Cairn.Btree;
 
-/// <summary>Where the next step goes on.</summary>
-internal sealed class ShrinkPosition
-{
-    public byte[] Bucket { get; set; } = [];
-
-    public byte[] Key { get; set; } = [];
-
-    /// <summary>Something was moved since the walk last began at the first bucket.</summary>
-    public bool MovedInThisRound { get; set; }
-
-    /// <summary>Steps in a row that moved nothing while the mark stood still: pins hold the pages.</summary>
-    public int StalledSteps { get; set; }
-
-    /// <summary>Mark at the last step.</summary>
-    public ulong HighWater { get; set; }
-}
-
 internal unsafe ref struct ShrinkWalk
 {
     private const int BranchesMax = 256;
     private const int StalledStepsMax = 100;
+    private const int RoundsMax = 500;
+    private const int WindowPagesMin = 256;
+    private const int WindowShare = 64; // a window is at least this part of the file: so many windows at most
+    private const int WindowRuns = 16; // and holds so many of the largest runs: what they leave over is small
+    private const int WindowGain = 16; // a window of which less than this part is free is not worth emptying
     private readonly TreeWriter _writer;
     private readonly Tree _tree;
     private readonly ShrinkPosition _position;
@@ -37,7 +34,6 @@ internal unsafe ref struct ShrinkWalk
     private int _budget;
     private int _branchesLeft;
     private bool _stopped;
-    private bool _moved;
 
     public ShrinkWalk(TreeWriter writer, int maxPages)
     {
@@ -48,23 +44,20 @@ internal unsafe ref struct ShrinkWalk
         _branchesLeft = BranchesMax;
     }
 
+    /// <summary>One step; true while there is more to gain.</summary>
     public bool Run()
     {
-        bool more = Walk();
-        bool stalled = more && !_moved && _tree.Free.HighWater >= _position.HighWater;
-        _position.StalledSteps = stalled ? _position.StalledSteps + 1 : 0;
-        _position.HighWater = _tree.Free.HighWater;
-        if (_position.StalledSteps >= StalledStepsMax)
+        bool more = Step() && _position.Rounds < RoundsMax;
+        if (!more)
         {
-            // Somebody reads an old state for long (a download). What it holds can be had another time.
-            _position.StalledSteps = 0;
-            return false;
+            _position.Reset();
+            _tree.Free.Avoid(0, 0);
         }
 
         return more;
     }
 
-    private bool Walk()
+    private bool Step()
     {
         ulong highWater = _tree.Free.HighWater;
         long unused = _tree.Free.Count + _tree.Pending.Count;
@@ -77,34 +70,92 @@ internal unsafe ref struct ShrinkWalk
         }
 
         _target = highWater - (ulong)(unused - slack);
-        long room = _tree.Free.CountBelow(_target);
-        _budget = (int)Math.Min(_budget, room / 2); // the paths above the moved pages are rewritten too
-        if (_budget <= 0)
+        if (!_position.IsEmptying)
         {
-            return _tree.Pending.Count > 0; // pinned states hold the low pages; a later call will find them free
+            // The paths above the moved pages are rewritten too and need room as well.
+            _budget = (int)Math.Min(_budget, _tree.Free.CountBelow(_target) / 2);
+            if (_budget <= 0)
+            {
+                return _tree.Pending.Count > 0 ? Wait() : _tree.IsTrimPending;
+            }
         }
 
-        bool fromStart = _position.Bucket.Length == 0;
-        _position.MovedInThisRound &= !fromStart;
         WalkTop();
-        if (_stopped)
+        if (_stopped || _position.MovedInThisRound)
+        {
+            _position.StalledSteps = 0;
+        }
+
+        return _stopped || EndRound(highWater, slack);
+    }
+
+    private bool EndRound(ulong highWater, long slack)
+    {
+        bool moved = _position.MovedInThisRound;
+        uint blocked = _position.BlockedPages;
+        _position.EndRound();
+        if (_position.IsEmptying)
+        {
+            _position.IsEmptying = false; // the next round fills the window; until then nobody else takes from it
+            return true;
+        }
+
+        if (moved || _tree.Free.IsFree(highWater - 1))
         {
             return true;
         }
 
-        _position.Bucket = [];
-        _position.Key = [];
-        bool markWillSink = _tree.Free.IsFree(highWater - 1);
-        return _position.MovedInThisRound || markWillSink || _tree.Pending.Count > slack || _tree.IsTrimPending;
+        if (_tree.Pending.Count > slack)
+        {
+            return Wait();
+        }
+
+        if (blocked > 0 && !_position.IsSettling)
+        {
+            _position.IsSettling = !FindWindow(blocked);
+            return true;
+        }
+
+        return _tree.IsTrimPending;
+    }
+
+    /// <summary>
+    /// Pinned states see the pages. Somebody who reads an old state for long (a download) is not waited for: what it
+    /// holds can be had another time.
+    /// </summary>
+    private readonly bool Wait() => ++_position.StalledSteps < StalledStepsMax;
+
+    /// <summary>The next stretch of pages below the target to empty.</summary>
+    private readonly bool FindWindow(uint blocked)
+    {
+        FreePages free = _tree.Free;
+        ulong size = Math.Max(Math.Max(WindowPagesMin, WindowRuns * (ulong)blocked), _target / WindowShare);
+        ulong from = _position.WindowTo;
+        while ((from = free.NextFree(from)) + blocked <= _target)
+        {
+            ulong to = Math.Min(from + size, _target);
+            if ((ulong)free.CountWithin(from, to) * WindowGain >= to - from)
+            {
+                _position.WindowFrom = from;
+                _position.WindowTo = to;
+                _position.IsEmptying = true;
+                free.Avoid(from, to);
+                return true;
+            }
+
+            from = to;
+        }
+
+        return false;
     }
 
     private void WalkTop()
     {
         BucketReader top = Committed(_writer.Base.RootPage, null);
         TreeCursor cursor = top.Cursor();
-        if (_writer.Base.RootPage >= _target)
+        if (IsLeaving(_writer.Base.RootPage, 0))
         {
-            Move(_writer.Top, default);
+            Move(_writer.Top, default, _writer.Base.RootPage);
         }
 
         byte[] resumeBucket = _position.Bucket;
@@ -138,9 +189,9 @@ internal unsafe ref struct ShrinkWalk
         int count = PageFormat.Count(page);
         if (PageFormat.IsLeaf(page))
         {
-            if (IsBeyond(id, PageFormat.Overflow(page)))
+            if (IsLeaving(id, PageFormat.Overflow(page)))
             {
-                Move(bucket, count == 0 ? default : PageFormat.LeafKey(page, 0));
+                Move(bucket, count == 0 ? default : PageFormat.LeafKey(page, 0), id);
             }
 
             WalkNested(bucket, page, count);
@@ -153,9 +204,9 @@ internal unsafe ref struct ShrinkWalk
             return;
         }
 
-        if (IsBeyond(id, PageFormat.Overflow(page)))
+        if (IsLeaving(id, PageFormat.Overflow(page)))
         {
-            Move(bucket, PageFormat.BranchKey(page, 0));
+            Move(bucket, PageFormat.BranchKey(page, 0), id);
         }
 
         // Siblings are of one kind in every tree that grew by splits; if not, some pages stay where they are.
@@ -172,9 +223,9 @@ internal unsafe ref struct ShrinkWalk
 
             if (leavesBelow && !_tree.HasDeepBuckets)
             {
-                if (child >= _target)
+                if (IsLeaving(child, 0))
                 {
-                    Move(bucket, PageFormat.BranchKey(page, i));
+                    Move(bucket, PageFormat.BranchKey(page, i), child);
                 }
             }
             else
@@ -197,16 +248,27 @@ internal unsafe ref struct ShrinkWalk
         }
     }
 
-    /// <summary>Marks the path to a key as changed; the commit rewrites all of it.</summary>
-    private void Move(TreeBucket bucket, ReadOnlySpan<byte> key)
+    /// <summary>Moves a run: out of the window to wherever the commit finds room, else to below the target.</summary>
+    private void Move(TreeBucket bucket, ReadOnlySpan<byte> key, ulong id)
     {
-        Node leaf = bucket.LeafForWrite(key);
-        _budget -= (int)Math.Max(1, leaf.Pages);
-        _position.MovedInThisRound = true;
-        _moved = true;
+        uint pages = PageFormat.Overflow(_tree.Map.Page(id, _writer.Base.HighWater)) + 1;
+        bool moved = _position.IsEmptying ? bucket.NodeForWrite(key, id) is not null
+            : Relocation.Move(_writer, bucket, key, id, _position.IsSettling ? id : _target);
+        if (moved)
+        {
+            _budget -= (int)pages;
+            _position.MovedInThisRound = true;
+        }
+        else if (!_position.IsEmptying)
+        {
+            _position.BlockedPages = Math.Max(_position.BlockedPages, pages);
+        }
     }
 
-    private readonly bool IsBeyond(ulong id, uint overflow) => id + overflow >= _target;
+    /// <summary>The run is to be moved in this round. A window begins with a free page, so no run reaches into it.</summary>
+    private readonly bool IsLeaving(ulong id, uint overflow) => _position.IsEmptying
+        ? id >= _position.WindowFrom && id < _position.WindowTo
+        : id + overflow >= _target;
 
     /// <summary>Remembers where to go on. Inside nested buckets (no name) the enclosing bucket is begun again.</summary>
     private void Stop(ReadOnlySpan<byte> name, ReadOnlySpan<byte> key)

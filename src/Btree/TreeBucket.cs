@@ -305,6 +305,23 @@ public sealed unsafe class TreeBucket
         return node;
     }
 
+    /// <summary>The node that replaces a page on the path to a key, changed from the root to it; null if it has gone.</summary>
+    internal Node? NodeForWrite(ReadOnlySpan<byte> key, ulong page)
+    {
+        Node node = RootNode();
+        for (int depth = 0; node.Page != page; depth++)
+        {
+            if (node.IsLeaf || node.Count == 0 || depth > PageFormat.DepthMax)
+            {
+                return null;
+            }
+
+            node = ChildNode(node, node.SearchChild(key));
+        }
+
+        return node;
+    }
+
     /// <summary>Replaces the stored header (and inline page) of a nested bucket.</summary>
     internal void SetBucketValue(ReadOnlySpan<byte> name, byte* value, int length)
     {

@@ -1,8 +1,8 @@
 // TreeWriter: the one write transaction: which nodes exist, which pages they replace, and how it ends.
 //
 // Thread     tree.
-// Invariants Free pages are taken only while a commit is built, after which it can only succeed or stop the member:
-//            so a rollback has nothing to give back.
+// Invariants Free pages are taken while a commit is built, after which it can only succeed or stop the member; only
+//            relocation takes a place earlier, kept in the node it is for, and a rollback gives it back.
 using System;
 using System.Collections.Generic;
 using System.Diagnostics.CodeAnalysis;
@@ -41,6 +41,12 @@ public sealed unsafe class TreeWriter
 
     /// <summary>Bytes held by changed keys and values so far, lent ones included.</summary>
     public long DirtyBytes => Arena.UsedBytes + _borrowedBytes;
+
+    /// <summary>
+    /// A commit now would change the file: something was written or moved, or the end can be cut. If not, a
+    /// <see cref="Rollback"/> does as well.
+    /// </summary>
+    public bool IsWorthCommitting => _nodeCount > 1 || Tree.IsTrimPending || Tree.Free.IsFree(Tree.Free.HighWater - 1);
 
     internal Tree Tree { get; }
 
@@ -87,6 +93,22 @@ public sealed unsafe class TreeWriter
     {
         AssertOpen();
         return Top.DeleteBucket(name);
+    }
+
+    /// <summary>
+    /// Moves a page, with its overflow, to the lowest free run that lies below it; the commit does it, copy-on-write
+    /// like any change, so readers of older states keep the old one. Nothing else ever moves up because of it but
+    /// the branch pages above. Shrinking the file is this, run to its end.
+    /// </summary>
+    /// <param name="page">Number of the first page as of the state this transaction began with.</param>
+    /// <returns>
+    /// False, and nothing changes, if no run below is free, or no branch or leaf of a top-level bucket (or of the
+    /// top level itself) begins at that page.
+    /// </returns>
+    public bool Relocate(ulong page)
+    {
+        AssertOpen();
+        return Relocation.Run(this, page);
     }
 
     /// <summary>
@@ -141,6 +163,7 @@ public sealed unsafe class TreeWriter
     /// <summary>Drops all nodes and bytes of the transaction.</summary>
     internal void End()
     {
+        GiveBackPlaces();
         _nodeCount = 1;
         _borrowedBytes = 0;
         _givenUp.Clear();
@@ -198,6 +221,24 @@ public sealed unsafe class TreeWriter
         {
             GiveUp(node.Page, node.Pages);
             node.Page = 0;
+        }
+    }
+
+    /// <summary>Runs taken in advance that no node came to use are free again.</summary>
+    internal void GiveBackPlaces()
+    {
+        for (int i = 1; i < _nodeCount; i++)
+        {
+            GiveBackPlace(NodeAt(i));
+        }
+    }
+
+    internal void GiveBackPlace(Node node)
+    {
+        if (node.Place != 0)
+        {
+            Tree.Free.Add(node.Place, node.PlacePages);
+            node.Place = 0;
         }
     }
 

@@ -67,7 +67,7 @@ public sealed unsafe partial class MvccStore
 
         waiting.Serial = _active.Serial;
         waiting.View = _views.Published + 1;
-        _compactRevision = revision;
+        Volatile.Write(ref _compactRevision, revision);
         Span<byte> marker = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(marker, revision, 0, tombstone: false);
         Put(BucketId.Meta, "scheduledCompactRev"u8, marker[..length]);

@@ -75,8 +75,8 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     /// <summary>Current revision, unpublished changes included.</summary>
     public long Revision => _revision;
 
-    /// <summary>Last accepted compaction; -1 before any.</summary>
-    public long CompactRevision => _compactRevision;
+    /// <summary>Last accepted compaction; -1 before any. Any thread.</summary>
+    public long CompactRevision => Volatile.Read(ref _compactRevision);
 
     /// <summary>Last compaction whose deletes are durable; -1 before any. Any thread.</summary>
     public long FinishedCompactRevision => Volatile.Read(ref _finishedCompactRevision);

@@ -42,6 +42,7 @@ public sealed unsafe class TreeActor : IActor
     private const int ShrinkPages = 256;
     private const long ShrinkWaitNs = 10_000_000;
     private const long AgeEveryNs = 1_000_000_000;
+    private readonly MvccStore _store;
     private readonly Tree _tree;
     private readonly SpscRing<TreeCommand> _commands;
     private readonly SpscRing<TreeReport> _reports;
@@ -55,6 +56,7 @@ public sealed unsafe class TreeActor : IActor
     private bool _batchWritten;
     private bool _runFinishing; // the commit under way holds the finished marker
     private DefragmentRequest _defragment; // Completed null when none
+    private long _compactFirst; // the deletes of this compaction come before the shrinking
     private bool _shrinkMore;
     private bool _shrinking; // the commit under way holds a shrink step
     private bool _hurry;
@@ -65,6 +67,7 @@ public sealed unsafe class TreeActor : IActor
     internal TreeActor(
         MvccStore store, Tree tree, MvccOptions options, SpscRing<TreeCommand> commands, SpscRing<TreeReport> reports)
     {
+        _store = store;
         _tree = tree;
         _commands = commands;
         _reports = reports;
@@ -147,9 +150,7 @@ public sealed unsafe class TreeActor : IActor
         }
         else if (_batch.Buffer is null && _defragment.Completed is not null && nowNs >= _nextShrinkNs)
         {
-            _shrinking = true;
-            _shrinkMore = Writer().ShrinkStep(ShrinkPages);
-            _nextShrinkNs = _tree.IsShrinkWaiting ? nowNs + ShrinkWaitNs : 0;
+            ShrinkStep(nowNs);
         }
 
         if (_writer is null)
@@ -162,6 +163,47 @@ public sealed unsafe class TreeActor : IActor
         return true;
     }
 
+    private void ShrinkStep(long nowNs)
+    {
+        if (_store.FinishedCompactRevision < _compactFirst)
+        {
+            // What it deletes would leave gaps behind the walk. It waits for old Views, which end soon.
+            _nextShrinkNs = nowNs + ShrinkWaitNs;
+            return;
+        }
+
+        _shrinkMore = Writer().ShrinkStep(ShrinkPages);
+        _nextShrinkNs = _tree.IsShrinkWaiting ? nowNs + ShrinkWaitNs : 0;
+        _shrinking = true;
+        if (!_writer!.IsWorthCommitting)
+        {
+            // Only looked at what stays, or waits for pins.
+            _writer.Rollback();
+            _writer = null;
+            Array.Clear(_buckets);
+            FinishShrinkStep();
+        }
+    }
+
+    private void FinishShrinkStep()
+    {
+        _shrinking = false;
+        if (_shrinkMore)
+        {
+            return;
+        }
+
+        DefragmentRequest done = _defragment;
+        _defragment = default;
+        done.Completed!(done.State);
+
+        // Asked for meanwhile: the file is as small as it gets for them too, unless more is to be deleted first.
+        while (_store.FinishedCompactRevision >= _store.CompactRevision && _defragments.TryDequeue(out done))
+        {
+            done.Completed!(done.State);
+        }
+    }
+
     /// <summary>Somebody waits for the commit under way, or the next: stop pacing it. Any thread.</summary>
     public void Hurry()
     {
@@ -170,7 +212,8 @@ public sealed unsafe class TreeActor : IActor
     }
 
     /// <summary>
-    /// Any thread: moves pages down until the file cannot get smaller, in steps between commits.
+    /// Any thread: moves pages down until the file cannot get smaller, in steps between commits and after the deletes
+    /// of every compaction accepted so far.
     /// <paramref name="completed"/> is called on the tree thread.
     /// </summary>
     /// <returns>False if too many such requests wait already.</returns>
@@ -231,9 +274,9 @@ public sealed unsafe class TreeActor : IActor
             _batchWritten = false;
         }
 
-        if (_defragment.Completed is null)
+        if (_defragment.Completed is null && _defragments.TryDequeue(out _defragment))
         {
-            _ = _defragments.TryDequeue(out _defragment);
+            _compactFirst = _store.CompactRevision;
         }
     }
 
@@ -319,17 +362,7 @@ public sealed unsafe class TreeActor : IActor
 
         if (_shrinking)
         {
-            _shrinking = false;
-            if (!_shrinkMore)
-            {
-                DefragmentRequest done = _defragment;
-                _defragment = default;
-                done.Completed!(done.State);
-                while (_defragments.TryDequeue(out done))
-                {
-                    done.Completed!(done.State); // asked for meanwhile: the file is as small as it gets for them too
-                }
-            }
+            FinishShrinkStep();
         }
 
         StoreWaker?.Wake();
