@@ -128,6 +128,12 @@ public unsafe interface IFile : IDisposable
     /// <summary>Makes mapped bytes resident in a call that leaves managed code (MADV_POPULATE_READ).</summary>
     void Populate(long offset, long length);
 
+    /// <summary>
+    /// True if <see cref="Populate"/> of these bytes would not wait for the disk: all of them are in the page cache.
+    /// A guess, right at the moment of the call. A file that never waits says true.
+    /// </summary>
+    bool IsResident(long offset, long length) => true;
+
     /// <summary>Starts an operation; see the file header.</summary>
     void Submit(FileOperation operation);
 }

@@ -212,6 +212,33 @@ internal sealed unsafe class PosixFile : IFile
         }
     }
 
+    public bool IsResident(long offset, long length)
+    {
+        const int PagesPerCall = 512;
+        const long PageBytes = 4096; // where the system's are larger, mincore refuses and the caller's next call decides
+        byte* residency = stackalloc byte[PagesPerCall];
+        long end = offset + length;
+        for (long at = offset & ~(PageBytes - 1); at < end; at += PagesPerCall * PageBytes)
+        {
+            int pages = (int)Math.Min(PagesPerCall, (end - at + PageBytes - 1) / PageBytes);
+            if (Libc.Mincore(_map + at, (nint)(pages * PageBytes), residency) != 0)
+            {
+                return true; // cannot be told
+            }
+
+            // Bit 0 says resident; the others are reserved.
+            for (int i = 0; i < pages; i++)
+            {
+                if ((residency[i] & 1) == 0)
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
+
     public void Submit(FileOperation operation)
     {
         int errno = operation.IsSync ? SyncOnce() : WriteSegments(operation);

@@ -8,6 +8,7 @@
 // Thread    Page(): any thread that holds a pin on a root above which nothing is read. Forget(): the tree thread, for
 //           pages no pinned root can reach. Age(): one thread.
 // Invariants a pinned root's pages lie below its high-water mark, and the file is never cut below a pinned root's mark.
+using System;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -71,6 +72,23 @@ internal sealed unsafe class PageMap
         return PageSlow(id, highWater);
     }
 
+    /// <summary>The same, but only if no visit would have to wait for the disk; else null.</summary>
+    /// <exception cref="TreeCorruptException">The page cannot be believed.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* PageNow(ulong id, ulong highWater)
+    {
+        if (id < highWater && IsWarm((long)(id << _pageShift)) && (_verified[id >> 6] >> (int)(id & 63) & 1) != 0)
+        {
+            byte* page = _base + (id << _pageShift);
+            if (PageFormat.Overflow(page) == 0)
+            {
+                return page;
+            }
+        }
+
+        return PageNowSlow(id, highWater);
+    }
+
     /// <summary>Makes bytes inside an earlier returned page resident again: time may have passed since.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Warm(byte* data, long length, ulong highWater)
@@ -86,9 +104,6 @@ internal sealed unsafe class PageMap
             Populate(offset, length, highWater);
         }
     }
-
-    /// <summary>True if a visit of this page would not need to make it resident first.</summary>
-    public bool IsPageWarm(ulong id, ulong highWater) => id < highWater && IsWarm((long)(id << _pageShift));
 
     /// <summary>The page is about to be rewritten: verify it again at its next visit.</summary>
     public void Forget(ulong id) => Interlocked.And(ref _verified[id >> 6], ~(1UL << (int)(id & 63)));
@@ -165,6 +180,48 @@ internal sealed unsafe class PageMap
 
         page = candidate;
         return null;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private byte* PageNowSlow(ulong id, ulong highWater)
+    {
+        if (id >= 2 && id < highWater)
+        {
+            long offset = (long)(id << _pageShift);
+            if (!CanPopulateNow(offset, PageSize, highWater))
+            {
+                return null;
+            }
+
+            if (!IsWarm(offset))
+            {
+                Populate(offset, PageSize, highWater);
+            }
+
+            // Not verified yet perhaps; what reaches beyond the file is refused below.
+            long bytes = ((long)PageFormat.Overflow(_base + offset) + 1) << _pageShift;
+            if (bytes > PageSize && offset + bytes <= (long)(highWater << _pageShift) && !CanPopulateNow(offset, bytes, highWater))
+            {
+                return null;
+            }
+        }
+
+        return PageSlow(id, highWater);
+    }
+
+    /// <summary>Every block of the range is warm or in the page cache.</summary>
+    private bool CanPopulateNow(long offset, long length, ulong highWater)
+    {
+        long end = Math.Min((offset + length + BlockBytes - 1) & ~(BlockBytes - 1), (long)(highWater << _pageShift));
+        for (long block = offset & ~(BlockBytes - 1); block < end; block += BlockBytes)
+        {
+            if (!IsWarm(block) && !_file.IsResident(block, Math.Min(BlockBytes, end - block)))
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private void Populate(long offset, long length, ulong highWater)

@@ -76,28 +76,40 @@ public readonly unsafe struct BucketReader
     public TreeCursor Cursor() => new(this);
 
     /// <summary>
-    /// True if reading the key would touch only pages believed resident: otherwise the read belongs on a thread
-    /// that may wait. A guess: it may be wrong in both directions for an instant.
+    /// As <see cref="TryGet"/>, but gives up where it would have to wait for the disk: then the read belongs on a
+    /// thread that may (design: page faults).
     /// </summary>
-    public bool IsWarm(ReadOnlySpan<byte> key)
+    /// <param name="key">What to look up.</param>
+    /// <param name="value">Resident as well.</param>
+    /// <param name="isCold">True: not found out, the result is false.</param>
+    public bool TryGetNow(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> value, out bool isCold)
     {
-        ulong id = _rootPage;
-        for (int depth = 0; _inlinePage == null && depth <= PageFormat.DepthMax; depth++)
+        value = default;
+        isCold = false;
+        byte* page = _inlinePage != null ? _inlinePage : _map.PageNow(_rootPage, _highWater);
+        for (int depth = 0; page != null && !PageFormat.IsLeaf(page); depth++)
         {
-            if (!_map.IsPageWarm(id, _highWater))
+            if (depth > PageFormat.DepthMax)
             {
-                return false;
+                throw TooDeep(_map, page);
             }
 
-            byte* page = _map.Page(id, _highWater);
-            if (PageFormat.IsLeaf(page))
-            {
-                return true;
-            }
-
-            id = PageFormat.BranchChild(page, PageFormat.SearchBranch(page, key));
+            page = _map.PageNow(PageFormat.BranchChild(page, PageFormat.SearchBranch(page, key)), _highWater);
         }
 
+        if (page == null)
+        {
+            isCold = true;
+            return false;
+        }
+
+        int index = PageFormat.SearchLeaf(page, key, out bool exact);
+        if (!exact || PageFormat.LeafFlags(page, index) != 0)
+        {
+            return false;
+        }
+
+        value = PageFormat.LeafValue(page, index);
         return true;
     }
 

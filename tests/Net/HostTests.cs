@@ -9,6 +9,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Threading.Tasks;
 using Cairn.Core.Server;
+using Cairn.Core.Tests.Support;
 using Cairn.Net.Host;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
@@ -44,6 +45,67 @@ public sealed class HostTests
         {
             Directory.Delete(directory, recursive: true);
         }
+    }
+
+    [Fact]
+    public async Task Reads_OfPagesOnTheDisk_AreAnsweredByThreadsThatMayWait()
+    {
+        var files = new ColdFiles();
+        await using MemberFixture member = await MemberFixture.StartAsync(host: o => o with { FileSystem = files });
+        string value = new('v', 5000);
+        for (int i = 0; i < 40; i++)
+        {
+            Assert.Equal(0, (await member.Client.CallAsync(Kv + "Put", Put($"k{i:d2}", value))).Code);
+        }
+
+        // Status waits until the buffer is in the pages.
+        Assert.Equal(0, (await member.Client.CallAsync(Maintenance + "Status", [])).Code);
+        Member core = member.Host.Member;
+
+        core.Store.Tree.ForgetResidency();
+        long before = core.ColdReadCount;
+        byte[] answer = (await member.Client.CallAsync(Kv + "Range", Text(1, "k07"))).Single;
+        Assert.Equal(1, NumberOf(answer, 4));
+        Assert.Equal(before, core.ColdReadCount); // in the page cache: nobody has to wait
+
+        files.IsCold = true;
+        core.Store.Tree.ForgetResidency();
+        answer = (await member.Client.CallAsync(Kv + "Range", Text(1, "k07"))).Single;
+        Assert.Equal(1, NumberOf(answer, 4));
+        Assert.Equal(before + 1, core.ColdReadCount);
+
+        core.Store.Tree.ForgetResidency();
+        answer = (await member.Client.CallAsync(Kv + "Range", Message(Text(1, "k"), Text(2, "l"), Number(6, 4)))).Single; // by value
+        Assert.Equal(40, NumberOf(answer, 4));
+        Assert.Equal(40, AllOf(answer, 2).Count);
+        Assert.Equal(before + 2, core.ColdReadCount);
+
+        // Compare a value, then read another key.
+        core.Store.Tree.ForgetResidency();
+        byte[] compare = Message(Number(2, 3), Text(3, "k01"), Text(7, value));
+        byte[] txn = Message(Bytes(1, compare), Bytes(2, Bytes(1, Text(1, "k39"))));
+        answer = (await member.Client.CallAsync(Kv + "Txn", txn)).Single;
+        Assert.Equal(1, NumberOf(answer, 2));
+        Assert.Equal(before + 3, core.ColdReadCount);
+
+        core.Store.Tree.ForgetResidency();
+        GrpcAnswer stream = await member.Client.CallAsync(Kv + "RangeStream", Message(Text(1, "k"), Text(2, "l")));
+        Assert.Equal(0, stream.Code);
+        int pairs = 0;
+        foreach (byte[] message in stream.Messages)
+        {
+            pairs += AllOf(AllOf(message, 1)[0], 2).Count;
+        }
+
+        Assert.Equal(40, pairs);
+        Assert.True(core.ColdReadCount > before + 3);
+
+        // Keys alone need no page.
+        core.Store.Tree.ForgetResidency();
+        before = core.ColdReadCount;
+        answer = (await member.Client.CallAsync(Kv + "Range", Message(Text(1, "k"), Text(2, "l"), Number(9, 1)))).Single;
+        Assert.Equal(40, NumberOf(answer, 4));
+        Assert.Equal(before, core.ColdReadCount);
     }
 
     [Fact]

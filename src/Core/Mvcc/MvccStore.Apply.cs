@@ -372,7 +372,7 @@ public sealed unsafe partial class MvccStore
 
     private void ChoosePath(in View before, scoped in TxnRequest txn)
     {
-        bool success = TxnCompare.AllHold(before, _index, txn);
+        bool success = TxnCompare.AllHold(before, _index, txn) == CompareVerdict.Holds; // never cold: the store thread waits
         if (_pathLength == _path.Length)
         {
             Array.Resize(ref _path, _path.Length * 2);

@@ -27,69 +27,35 @@ public sealed unsafe partial class MvccStore
         }
     }
 
-    /// <summary>Answers a RangeRequest body from a View: the RangeResponse body is appended to the output.</summary>
-    public ErrorCode Range(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output) =>
-        RangeRequest.TryParse(request, out RangeRequest range)
-            ? Range(range, pin, header, ref output)
-            : ErrorCode.MalformedRequest;
-
-    /// <summary>The same for a parsed request.</summary>
-    public ErrorCode Range(scoped in RangeRequest request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output) =>
-        AnswerRange(pin.View, request, Header(header, pin.View.Revision), ref output, nested: false);
-
     /// <summary>
-    /// True if the answer is likely to come from memory: a single key whose value is in a write buffer or on pages
-    /// believed resident. Anything else belongs on a thread that may wait for the disk (design: page faults).
+    /// Answers a RangeRequest body from a View: the RangeResponse body is appended to the output. Waits for the disk
+    /// where it must, so not on a thread that serves others.
     /// </summary>
-    public bool IsWarm(scoped in RangeRequest request, in ViewPin pin)
+    public ErrorCode Range(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output)
     {
-        if (request.CountOnly)
-        {
-            return true;
-        }
-
-        if (!request.RangeEnd.IsEmpty || request.HasEmptyRangeEnd)
-        {
-            return false;
-        }
-
-        long revision = request.Revision <= 0 ? pin.Revision : request.Revision;
-        KeyRecord* record = _index.Find(request.Key);
-        return record == null || !KeyHistory.TryGetLive(record, revision, out KeyState state) || pin.View.IsWarm(state.Main, state.Sub);
+        bool answered = TryRange(request, pin, header, mayWait: true, ref output, out ErrorCode outcome);
+        Invariant.Check(answered, "a read that may wait has an answer");
+        return outcome;
     }
 
-    /// <summary>Answers a TxnRequest of plain ranges only (both branches) from a View.</summary>
+    /// <summary>The same for any thread: gives up where it would have to wait for the disk (design: page faults).</summary>
+    /// <returns>False: nothing was written; ask again on a thread that may wait.</returns>
+    public bool TryRangeNow(
+        ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output, out ErrorCode outcome) =>
+        TryRange(request, pin, header, mayWait: false, ref output, out outcome);
+
+    /// <summary>Answers a TxnRequest of plain ranges only (both branches) from a View. May wait for the disk.</summary>
     public ErrorCode ReadTxn(ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output)
     {
-        if (!TxnRequest.TryParse(request, out TxnRequest txn))
-        {
-            return ErrorCode.MalformedRequest;
-        }
-
-        ref readonly View view = ref pin.View;
-        bool succeeded = TxnCompare.AllHold(view, _index, txn);
-        foreach (RequestOp op in txn.Branch(succeeded))
-        {
-            Invariant.Check(op.Kind == RequestOpKind.Range, "a read-only txn holds ranges only");
-            ErrorCode error = CheckRange(view, op.AsRange().Revision);
-            if (error != ErrorCode.None)
-            {
-                return error;
-            }
-        }
-
-        ResponseHeader full = Header(header, view.Revision);
-        var writer = new ProtoWriter(output.GetSpan(TxnResponseWriter.HeadSize(full, succeeded)));
-        TxnResponseWriter.WriteHead(ref writer, full, succeeded);
-        output.Advance(writer.Position);
-        foreach (RequestOp op in txn.Branch(succeeded))
-        {
-            ErrorCode error = AnswerRange(view, op.AsRange(), NestedHeader(view.Revision), ref output, nested: true);
-            Invariant.Check(error == ErrorCode.None, "a checked range can be read");
-        }
-
-        return ErrorCode.None;
+        bool answered = TryReadTxn(request, pin, header, mayWait: true, ref output, out ErrorCode outcome);
+        Invariant.Check(answered, "a read that may wait has an answer");
+        return outcome;
     }
+
+    /// <summary>The same for any thread; see <see cref="TryRangeNow"/>.</summary>
+    public bool TryReadTxnNow(
+        ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output, out ErrorCode outcome) =>
+        TryReadTxn(request, pin, header, mayWait: false, ref output, out outcome);
 
     /// <summary>
     /// One chunk of a streamed range: the pairs from the stream's place on, at its revision, until a byte or pair
@@ -101,11 +67,97 @@ public sealed unsafe partial class MvccStore
     /// <param name="header">Goes into the last chunk only.</param>
     /// <param name="maxPairs">At most so many pairs.</param>
     /// <param name="maxBytes">Stop after the pair that passes this size.</param>
+    /// <param name="mayWait">False: give up where it would have to wait for the disk.</param>
     /// <param name="output">The RangeResponse of this chunk is appended.</param>
-    /// <returns>Compacted or FutureRev as for a range; the stream then ends with that error.</returns>
-    public ErrorCode RangeChunk(
+    /// <param name="outcome">Compacted or FutureRev as for a range; the stream then ends with that error.</param>
+    /// <returns>False: nothing has moved or was written; ask again on a thread that may wait.</returns>
+    public bool TryRangeChunk(
         scoped in RangeRequest request, ref RangeStream stream, in ViewPin pin, in HeaderFields header, int maxPairs, long maxBytes,
-        ref NativeBuffer output) => stream.Next(_pool, _index, pin.View, request, Header(header, pin.View.Revision), maxPairs, maxBytes, ref output);
+        bool mayWait, ref NativeBuffer output, out ErrorCode outcome)
+    {
+        View view = pin.View;
+        view.NeverWaits = !mayWait;
+        try
+        {
+            outcome = stream.Next(
+                _pool, _index, view, request, Header(header, view.Revision), maxPairs, maxBytes, ref output, out bool isCold);
+            return !isCold;
+        }
+        catch (Exception exception) when (IsDamage(exception))
+        {
+            throw Damaged(exception);
+        }
+    }
+
+    private bool TryRange(
+        ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, bool mayWait, ref NativeBuffer output, out ErrorCode outcome)
+    {
+        if (!RangeRequest.TryParse(request, out RangeRequest range))
+        {
+            outcome = ErrorCode.MalformedRequest;
+            return true;
+        }
+
+        View view = pin.View;
+        view.NeverWaits = !mayWait;
+        return TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
+    }
+
+    private bool TryReadTxn(
+        ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, bool mayWait, ref NativeBuffer output, out ErrorCode outcome)
+    {
+        if (!TxnRequest.TryParse(request, out TxnRequest txn))
+        {
+            outcome = ErrorCode.MalformedRequest;
+            return true;
+        }
+
+        View view = pin.View;
+        view.NeverWaits = !mayWait;
+        outcome = ErrorCode.None;
+        CompareVerdict verdict;
+        try
+        {
+            verdict = TxnCompare.AllHold(view, _index, txn);
+        }
+        catch (Exception exception) when (IsDamage(exception))
+        {
+            throw Damaged(exception);
+        }
+
+        if (verdict == CompareVerdict.Cold)
+        {
+            return false;
+        }
+
+        bool succeeded = verdict == CompareVerdict.Holds;
+        foreach (RequestOp op in txn.Branch(succeeded))
+        {
+            Invariant.Check(op.Kind == RequestOpKind.Range, "a read-only txn holds ranges only");
+            outcome = CheckRange(view, op.AsRange().Revision);
+            if (outcome != ErrorCode.None)
+            {
+                return true;
+            }
+        }
+
+        ResponseHeader full = Header(header, view.Revision);
+        var writer = new ProtoWriter(output.GetSpan(TxnResponseWriter.HeadSize(full, succeeded)));
+        TxnResponseWriter.WriteHead(ref writer, full, succeeded);
+        output.Advance(writer.Position);
+        foreach (RequestOp op in txn.Branch(succeeded))
+        {
+            if (!TryAnswerRange(view, op.AsRange(), NestedHeader(view.Revision), ref output, nested: true, out outcome))
+            {
+                output.Reset();
+                return false;
+            }
+
+            Invariant.Check(outcome == ErrorCode.None, "a checked range can be read");
+        }
+
+        return true;
+    }
 
     private static ResponseHeader Header(in HeaderFields fields, long revision) => new()
     {
@@ -115,39 +167,58 @@ public sealed unsafe partial class MvccStore
         RaftTerm = fields.RaftTerm,
     };
 
+    /// <summary>A range on a View that may wait.</summary>
     private ErrorCode AnswerRange(
         in View view, scoped in RangeRequest request, scoped in ResponseHeader header, ref NativeBuffer output, bool nested)
+    {
+        bool answered = TryAnswerRange(view, request, header, ref output, nested, out ErrorCode outcome);
+        Invariant.Check(answered, "a read that may wait has an answer");
+        return outcome;
+    }
+
+    private bool TryAnswerRange(
+        in View view, scoped in RangeRequest request, scoped in ResponseHeader header, ref NativeBuffer output, bool nested,
+        out ErrorCode outcome)
     {
         RangeHit* local = stackalloc RangeHit[RangeReader.LocalHits];
         var reader = new RangeReader(_pool, local);
         try
         {
-            ErrorCode error = reader.Run(view, _index, request);
-            if (error != ErrorCode.None)
+            outcome = reader.Run(view, _index, request);
+            if (reader.IsCold || outcome != ErrorCode.None)
             {
-                return error;
+                return !reader.IsCold;
             }
 
             long size = header.FieldSize + reader.BodySize(request.KeysOnly);
             if (size > Array.MaxLength - 64)
             {
-                return ErrorCode.TooManyRequests; // no transport carries such an answer; etcd's refuses it as well
+                outcome = ErrorCode.TooManyRequests; // no transport carries such an answer; etcd's refuses it as well
+                return true;
             }
 
             ProtoWriter writer = BeginResponse(ref output, RequestOpKind.Range, (int)size, nested);
             RangeResponseWriter.WriteHeader(ref writer, header);
             reader.WriteBody(ref writer, request.KeysOnly);
             output.Advance(writer.Position);
-            return ErrorCode.None;
+            return true;
         }
-        catch (Exception exception) when (exception is InvariantException or TreeCorruptException)
+        catch (Exception exception) when (IsDamage(exception))
         {
-            _fatal.Stop("a range met state that cannot be: the member's data or memory is damaged", exception);
-            throw;
+            throw Damaged(exception);
         }
         finally
         {
             reader.Dispose();
         }
+    }
+
+    private static bool IsDamage(Exception exception) =>
+        exception is InvariantException or TreeCorruptException or FileSystemException;
+
+    private Exception Damaged(Exception exception)
+    {
+        _fatal.Stop("a read met state that cannot be: the member's data, disk or memory is damaged", exception);
+        return exception;
     }
 }

@@ -57,13 +57,16 @@ internal unsafe ref struct RangeReader
     /// <summary>The limit cut something.</summary>
     public bool More { get; private set; }
 
+    /// <summary>The View never waits and a value would have to come from the disk: there is no answer.</summary>
+    public bool IsCold { get; private set; }
+
     /// <summary>Pairs in the answer.</summary>
     public readonly int HitCount => _hitCount;
 
     /// <summary>An answered pair, as stored.</summary>
     public readonly ReadOnlySpan<byte> PairAt(int i) => new(_hits[i].Data, _hits[i].Length);
 
-    /// <summary>Selects the pairs. Anything but None: nothing was selected.</summary>
+    /// <summary>Selects the pairs. Anything but None: nothing was selected. Look at <see cref="IsCold"/> first.</summary>
     public ErrorCode Run(scoped in View view, KeyIndex index, scoped in RangeRequest request)
     {
         long revision = request.Revision <= 0 ? view.Revision : request.Revision;
@@ -87,7 +90,11 @@ internal unsafe ref struct RangeReader
         }
 
         Arrange(view, request);
-        Locate(view);
+        if (!IsCold)
+        {
+            Locate(view);
+        }
+
         return ErrorCode.None;
     }
 
@@ -102,7 +109,7 @@ internal unsafe ref struct RangeReader
     /// <param name="maxPairs">Pairs that may be selected.</param>
     /// <param name="maxBytes">Stored bytes that may be selected.</param>
     /// <param name="next">Where the next piece starts; set when false is returned.</param>
-    /// <returns>True if the range ended before a budget did.</returns>
+    /// <returns>True if the range ended before a budget did. Look at <see cref="IsCold"/> first.</returns>
     public bool RunPiece(
         scoped in View view, KeyIndex index, scoped in RangeRequest request, long revision, ReadOnlySpan<byte> from, long maxPairs,
         long maxBytes, ref NativeBuffer next)
@@ -131,7 +138,11 @@ internal unsafe ref struct RangeReader
             }
 
             Add(state, SortTarget.Key);
-            Locate(view, _hitCount - 1);
+            if (!Locate(view, _hitCount - 1))
+            {
+                return false;
+            }
+
             maxBytes -= _hits[_hitCount - 1].Length;
         }
 
@@ -338,6 +349,11 @@ internal unsafe ref struct RangeReader
                 if (request.SortTarget == SortTarget.Value)
                 {
                     Locate(view);
+                    if (IsCold)
+                    {
+                        return;
+                    }
+
                     RememberValues();
                 }
 
@@ -352,23 +368,30 @@ internal unsafe ref struct RangeReader
         }
     }
 
-    private readonly void Locate(scoped in View view)
+    private void Locate(scoped in View view)
     {
-        for (int i = 0; i < _hitCount; i++)
+        for (int i = 0; i < _hitCount && Locate(view, i); i++)
         {
-            Locate(view, i);
         }
     }
 
-    private readonly void Locate(scoped in View view, int i)
+    private bool Locate(scoped in View view, int i)
     {
         RangeHit* hit = _hits + i;
         if (hit->Data == null)
         {
             ReadOnlySpan<byte> pair = view.Value(hit->Main, (int)(hit->SubFlags >> HistoryEntry.SubShift));
+            if (pair.IsEmpty)
+            {
+                IsCold = true;
+                return false;
+            }
+
             hit->Data = View.Pointer(pair);
             hit->Length = pair.Length;
         }
+
+        return true;
     }
 
     private readonly void RememberValues()

@@ -29,8 +29,9 @@ public struct RangeStream
 
     internal unsafe ErrorCode Next(
         NativePool pool, KeyIndex index, in View view, scoped in RangeRequest request, scoped in ResponseHeader header, int maxPairs,
-        long maxBytes, ref NativeBuffer output)
+        long maxBytes, ref NativeBuffer output, out bool isCold)
     {
+        isCold = false;
         if (!_started)
         {
             _started = true;
@@ -57,6 +58,12 @@ public struct RangeStream
             long limit = request.CountOnly ? 0 : request.Limit > 0 ? request.Limit - _sent : long.MaxValue;
             long pairs = limit < maxPairs ? limit : maxPairs;
             bool ended = reader.RunPiece(view, index, request, _revision, _next.WrittenSpan, pairs, maxBytes, ref _next);
+            if (reader.IsCold)
+            {
+                isCold = true; // nothing has moved: the same piece again, where waiting is allowed
+                return ErrorCode.None;
+            }
+
             _sent += reader.HitCount;
             _counted += reader.HitCount;
             bool limitReached = !ended && reader.HitCount == limit;

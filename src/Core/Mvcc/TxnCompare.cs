@@ -5,31 +5,42 @@ using Cairn.Core.Protocol;
 
 namespace Cairn.Core.Mvcc;
 
+/// <summary>What a compare came to.</summary>
+internal enum CompareVerdict : byte
+{
+    Fails,
+    Holds,
+
+    /// <summary>The View never waits and a value would have to come from the disk.</summary>
+    Cold,
+}
+
 /// <summary>Evaluates compares. Any thread with the View pinned, or the store thread on its own state.</summary>
 internal static unsafe class TxnCompare
 {
-    /// <summary>True if every condition of the txn holds at the View's revision.</summary>
-    public static bool AllHold(in View view, KeyIndex index, scoped in TxnRequest txn)
+    /// <summary>Whether every condition of the txn holds at the View's revision.</summary>
+    public static CompareVerdict AllHold(in View view, KeyIndex index, scoped in TxnRequest txn)
     {
         foreach (Compare compare in txn.Compares)
         {
-            if (!Holds(view, index, compare))
+            CompareVerdict verdict = Evaluate(view, index, compare);
+            if (verdict != CompareVerdict.Holds)
             {
-                return false;
+                return verdict;
             }
         }
 
-        return true;
+        return CompareVerdict.Holds;
     }
 
-    private static bool Holds(in View view, KeyIndex index, scoped in Compare compare)
+    private static CompareVerdict Evaluate(in View view, KeyIndex index, scoped in Compare compare)
     {
         if (compare.RangeEnd.IsEmpty)
         {
             KeyRecord* record = index.Find(compare.Key);
             return record != null && KeyHistory.TryGetLive(record, view.Revision, out KeyState state)
-                ? HoldsFor(view, compare, state)
-                : HoldsForMissing(compare);
+                ? EvaluateFor(view, compare, state)
+                : Verdict(HoldsForMissing(compare));
         }
 
         bool openEnd = compare.RangeEnd.Length == 1 && compare.RangeEnd[0] == 0;
@@ -46,14 +57,15 @@ internal static unsafe class TxnCompare
             if (KeyHistory.TryGetLive(record, view.Revision, out KeyState state))
             {
                 any = true;
-                if (!HoldsFor(view, compare, state))
+                CompareVerdict verdict = EvaluateFor(view, compare, state);
+                if (verdict != CompareVerdict.Holds)
                 {
-                    return false;
+                    return verdict;
                 }
             }
         }
 
-        return any || HoldsForMissing(compare);
+        return Verdict(any || HoldsForMissing(compare));
     }
 
     /// <summary>A missing key is an all-zero record, but has no value: comparing that is always false.</summary>
@@ -61,30 +73,51 @@ internal static unsafe class TxnCompare
         compare.Target != CompareTarget.Value
         && Judge(compare.Result, 0L.CompareTo(compare.NumberForTarget));
 
-    private static bool HoldsFor(in View view, scoped in Compare compare, in KeyState state)
+    private static CompareVerdict EvaluateFor(in View view, scoped in Compare compare, in KeyState state)
     {
+        KeyValue stored = default;
+        bool needsPair = compare.Target == CompareTarget.Value || (compare.Target == CompareTarget.Lease && state.IsLeased);
+        if (needsPair && !TryStored(view, state, out stored))
+        {
+            return CompareVerdict.Cold;
+        }
+
         int order = compare.Target switch
         {
             CompareTarget.Version => state.Version.CompareTo(compare.NumberForTarget),
             CompareTarget.Create => state.Created.CompareTo(compare.NumberForTarget),
             CompareTarget.Mod => state.Main.CompareTo(compare.NumberForTarget),
-            CompareTarget.Lease => LeaseOf(view, state).CompareTo(compare.NumberForTarget),
-            CompareTarget.Value => Stored(view, state).Value.SequenceCompareTo(compare.ValueForTarget),
+            CompareTarget.Lease => stored.Lease.CompareTo(compare.NumberForTarget),
+            CompareTarget.Value => stored.Value.SequenceCompareTo(compare.ValueForTarget),
             _ => 0, // an unknown target compares as equal
         };
-        return Judge(compare.Result, order);
+        return Verdict(Judge(compare.Result, order));
     }
 
-    /// <summary>Lease of a live revision; the value is read only if it has one.</summary>
+    /// <summary>Lease of a live revision, on a View that may wait; the value is read only if it has one.</summary>
     public static long LeaseOf(in View view, in KeyState state) => state.IsLeased ? Stored(view, state).Lease : 0;
 
-    /// <summary>The stored pair of a live revision.</summary>
-    public static KeyValue Stored(in View view, in KeyState state)
+    /// <summary>The stored pair of a live revision, on a View that may wait.</summary>
+    public static KeyValue Stored(scoped in View view, scoped in KeyState state)
     {
-        ReadOnlySpan<byte> bytes = view.Value(state.Main, state.Sub);
-        Invariant.Check(KeyValue.TryParse(bytes, out KeyValue pair), "a stored pair parses");
+        Invariant.Check(TryStored(view, state, out KeyValue pair), "a view that may wait has every value");
         return pair;
     }
+
+    private static bool TryStored(scoped in View view, scoped in KeyState state, out KeyValue pair)
+    {
+        ReadOnlySpan<byte> bytes = view.Value(state.Main, state.Sub);
+        if (bytes.IsEmpty)
+        {
+            pair = default;
+            return false;
+        }
+
+        Invariant.Check(KeyValue.TryParse(bytes, out pair), "a stored pair parses");
+        return true;
+    }
+
+    private static CompareVerdict Verdict(bool holds) => holds ? CompareVerdict.Holds : CompareVerdict.Fails;
 
     private static bool Judge(CompareResult result, int order) => result switch
     {

@@ -28,6 +28,12 @@ internal struct View
     /// <summary>The pages of bucket <c>key</c>, pinned.</summary>
     public BucketReader Pages;
 
+    /// <summary>
+    /// The reader must not wait for the disk: <see cref="Value"/> gives an empty span, which no stored pair is, where
+    /// it would have to.
+    /// </summary>
+    public bool NeverWaits;
+
     /// <summary>The stored KeyValue of a revision that exists in this View. Valid while pinned.</summary>
     public readonly unsafe ReadOnlySpan<byte> Value(long main, int sub)
     {
@@ -48,26 +54,16 @@ internal struct View
         return new ReadOnlySpan<byte>(Change.Value(change), change->ValueLength);
     }
 
-    /// <summary>True if reading the value is not expected to wait for the disk.</summary>
-    [SkipLocalsInit]
-    public readonly bool IsWarm(long main, int sub)
-    {
-        if (main >= (Frozen ?? Active).FirstMain)
-        {
-            return true;
-        }
-
-        Span<byte> key = stackalloc byte[RevisionKey.TombstoneSize];
-        int length = RevisionKey.Write(key, main, sub, tombstone: false);
-        return Pages.IsWarm(key[..length]);
-    }
-
     [SkipLocalsInit]
     private readonly unsafe ReadOnlySpan<byte> PagedValue(long main, int sub)
     {
         Span<byte> key = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(key, main, sub, tombstone: false);
-        Invariant.Check(Pages.TryGet(key[..length], out ReadOnlySpan<byte> value), "a revision in the index has its value in the tree");
+        bool isCold = false;
+        bool found = NeverWaits
+            ? Pages.TryGetNow(key[..length], out ReadOnlySpan<byte> value, out isCold)
+            : Pages.TryGet(key[..length], out value);
+        Invariant.Check(found | isCold, "a revision in the index has its value in the tree");
         return new ReadOnlySpan<byte>(Pointer(value), value.Length); // mapped memory, not the key above
     }
 

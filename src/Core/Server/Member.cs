@@ -72,6 +72,7 @@ public sealed partial class Member : IDisposable
     private readonly WakerCell _raftCell = new();
     private readonly WakerCell _storeCell = new();
     private readonly MemberActor[] _actors;
+    private readonly ColdReads _coldReads;
     private readonly IClock _clock;
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -128,6 +129,7 @@ public sealed partial class Member : IDisposable
             new MemberActor(tree, treeCell),
             new MemberActor(_fill, fillCell),
             new MemberActor(snapshots, snapCell),
+            .. MakeColdReaders(options.ColdReaders, out _coldReads),
         ];
         _store.Stopped = _stopped;
         _transport?.Attach(this);
@@ -260,6 +262,30 @@ public sealed partial class Member : IDisposable
     public ValueTask<ErrorCode> QueryAsync(RequestSlot slot, in StoreQuery query) =>
         Command(slot, new StoreCommand { Kind = StoreCommandKind.Query, Slot = slot, Query = query });
 
+    /// <summary>Reads that went to the threads that may wait for the disk, since the start.</summary>
+    public long ColdReadCount => _coldReads.Count;
+
+    /// <summary>
+    /// Runs a read that would have to wait for the disk (MvccStore's Try…Now said so) on a thread that may; the
+    /// response body lands in the slot. TooManyRequests when too many wait already.
+    /// </summary>
+    /// <param name="slot">Rented, and not awaited at the moment.</param>
+    /// <param name="kind">What the request is.</param>
+    /// <param name="request">Copied.</param>
+    public ValueTask<ErrorCode> ReadColdAsync(RequestSlot slot, ColdReadKind kind, ReadOnlySpan<byte> request)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        slot.SetPayload(request);
+        return ReadCold(new ColdRead { Slot = slot, Kind = kind });
+    }
+
+    /// <summary>The same for a read that keeps a state.</summary>
+    public ValueTask<ErrorCode> ReadColdAsync(RequestSlot slot, IColdRead read)
+    {
+        ArgumentNullException.ThrowIfNull(slot);
+        return ReadCold(new ColdRead { Slot = slot, Kind = ColdReadKind.Other, Other = read });
+    }
+
     /// <summary>Freezes the store at what is applied now and waits until that is durable in the tree.</summary>
     public ValueTask<ErrorCode> FreezeAndWaitAsync(RequestSlot slot) =>
         Command(slot, new StoreCommand { Kind = StoreCommandKind.Freeze, Slot = slot });
@@ -303,6 +329,7 @@ public sealed partial class Member : IDisposable
 
         _disposed = true;
         _intake.Close();
+        _coldReads.Fail();
         _inbox.Clear();
         _raft.Dispose();
         _wal.Dispose();
@@ -311,6 +338,44 @@ public sealed partial class Member : IDisposable
         _parts.Machine.Store.Dispose();
         _parts.Machine.Dispose();
         _parts.Tree.Dispose();
+    }
+
+    private MemberActor[] MakeColdReaders(int count, out ColdReads pool)
+    {
+        var readers = new ColdReader[count];
+        var actors = new MemberActor[count];
+        for (int i = 0; i < count; i++)
+        {
+            var cell = new WakerCell();
+            readers[i] = new ColdReader(_parts.Machine.Store, () => Header, _counters, cell);
+            actors[i] = new MemberActor(readers[i], cell);
+        }
+
+        pool = new ColdReads(readers);
+        return actors;
+    }
+
+    private ValueTask<ErrorCode> ReadCold(in ColdRead read)
+    {
+        RequestSlot slot = read.Slot;
+        if (_counters.StoreStopped)
+        {
+            return new ValueTask<ErrorCode>(ErrorCode.Stopped);
+        }
+
+        slot.Submit(long.MaxValue);
+        if (!_coldReads.TryEnqueue(read))
+        {
+            slot.Withdraw();
+            return new ValueTask<ErrorCode>(ErrorCode.TooManyRequests);
+        }
+
+        if (_counters.StoreStopped)
+        {
+            _ = slot.TryComplete(ErrorCode.Stopped);
+        }
+
+        return slot.AsValueTask();
     }
 
     private ValueTask<ErrorCode> Command(RequestSlot slot, in StoreCommand command)

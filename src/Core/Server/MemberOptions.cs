@@ -128,6 +128,9 @@ public sealed record MemberOptions
     /// <summary>Applying one entry longer than this is logged.</summary>
     public int WarningApplyDurationMs { get; init; } = 100;
 
+    /// <summary>Threads for reads that have to wait for the disk.</summary>
+    public int ColdReaders { get; init; } = 4;
+
     /// <summary>Slots made ahead; more are made when needed.</summary>
     public int RequestSlots { get; init; } = 1024;
 

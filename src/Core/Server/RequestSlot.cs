@@ -100,6 +100,18 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     /// <summary>Bytes written so far of the entry.</summary>
     internal int PayloadLength => _payload is null ? 0 : _payload->Length;
 
+    /// <summary>The bytes of the payload.</summary>
+    internal ReadOnlySpan<byte> Payload => _payload is null ? default : NativeBlock.Span(_payload);
+
+    /// <summary>Copies a request that becomes no entry.</summary>
+    internal void SetPayload(ReadOnlySpan<byte> request)
+    {
+        ReleasePayload();
+        _payload = _pool.Rent(request.Length);
+        _payload->Length = request.Length;
+        request.CopyTo(NativeBlock.Span(_payload));
+    }
+
     /// <summary>
     /// Starts the entry: room for one request of the given kind. The caller fills the returned span completely; the
     /// header (id, user, auth revision) is written by this call, so set those first.

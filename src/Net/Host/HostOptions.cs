@@ -71,6 +71,9 @@ public sealed record HostOptions
     /// <summary>Cairn's own version, for the log and a metric.</summary>
     public string CairnVersion { get; init; } = "";
 
+    /// <summary>Where the data directory lies; another than the system's is for tests.</summary>
+    public Cairn.Base.IFileSystem FileSystem { get; init; } = Cairn.Base.PosixFileSystem.Instance;
+
     /// <summary>Actors poll without sleeping; for machines with cores to spare.</summary>
     public bool BusyPoll { get; init; }
 }

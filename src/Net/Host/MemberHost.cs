@@ -83,7 +83,7 @@ public sealed class MemberHost : IAsyncDisposable
 
             var environment = new MemberEnvironment
             {
-                FileSystem = PosixFileSystem.Instance,
+                FileSystem = options.FileSystem,
                 Clock = SystemClock.Instance,
                 Random = new SystemRandom(),
                 Fatal = fatal,

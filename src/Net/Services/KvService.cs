@@ -2,7 +2,8 @@
 //
 // Write      checks -> canonical bytes straight into the slot's payload block -> Member.ProposeAsync -> the response
 //            body that apply encoded -> the connection. Nothing is allocated on the managed heap.
-// Read       barrier (unless serializable) -> pin a View -> the store encodes the answer -> the connection.
+// Read       barrier (unless serializable) -> pin a View -> the store encodes the answer -> the connection. Where a
+//            page would have to come from the disk the read is done again on a thread that may wait.
 // Thread     any I/O thread.
 using System.Threading.Tasks;
 using Cairn.Core.Mvcc;
@@ -192,19 +193,28 @@ internal sealed class KvService
 
     private RpcStep FinishRead(RpcCall call, RequestSlot slot, ErrorCode outcome, bool isTxn)
     {
+        bool answered = true;
         if (outcome == ErrorCode.None)
         {
             ViewPin pin = _port.Store.Pin();
             try
             {
-                outcome = isTxn
-                    ? _port.Store.ReadTxn(call.Request, pin, _port.Header(), ref slot.Response)
-                    : _port.Store.Range(call.Request, pin, _port.Header(), ref slot.Response);
+                answered = isTxn
+                    ? _port.Store.TryReadTxnNow(call.Request, pin, _port.Header(), ref slot.Response, out outcome)
+                    : _port.Store.TryRangeNow(call.Request, pin, _port.Header(), ref slot.Response, out outcome);
             }
             finally
             {
                 _port.Store.Unpin(pin);
             }
+        }
+
+        if (!answered)
+        {
+            ColdReadKind kind = isTxn ? ColdReadKind.Txn : ColdReadKind.Range;
+            ValueTask<ErrorCode> read = _port.Member.ReadColdAsync(slot, kind, call.Request);
+            call.ReleaseRequest();
+            return new RpcStep(read, _port.Ended, slot);
         }
 
         call.ReleaseRequest();

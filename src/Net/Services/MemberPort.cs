@@ -27,6 +27,9 @@ internal sealed class MemberPort
         _finish = (call, slot, outcome) => Finish(call, (RequestSlot)slot, outcome);
     }
 
+    /// <summary>Continues a call whose slot is being awaited with <see cref="Finish"/>.</summary>
+    public RpcResume Ended => _finish;
+
     public Member Member { get; }
 
     public MvccStore Store => Member.Store;

@@ -3,8 +3,8 @@
 // Why        A View is pinned per message, not for the whole stream: a client that drains slowly must not hold
 //            memory. Every message reads at the revision the first one saw; if that is compacted meanwhile the
 //            stream ends with that error, as a client that pages by hand would find.
-// Layout     Each chunk is an ordinary range [last key + \0, end) with a limit. Its kvs are copied into the stream
-//            message; header, more and count go into the last message only.
+// Layout     The store writes each chunk as a RangeResponse; header, more and count are in the last one only.
+// Thread     any I/O thread; a chunk whose pages have to come from the disk is read by a thread that may wait.
 using System;
 using System.Threading.Tasks;
 using Cairn.Base;
@@ -18,8 +18,8 @@ namespace Cairn.Net.Services;
 /// <summary>Chunked ranges.</summary>
 internal sealed class RangeStreamService(MemberPort port)
 {
-    private const long FirstChunkKeys = 10;
-    private const long ChunkKeysMax = 1 << 20;
+    private const int FirstChunkKeys = 10;
+    private const int ChunkKeysMax = 1 << 20;
 
     /// <summary>Field of RangeStreamResponse that holds the range response.</summary>
     private const int RangeResponseField = 1;
@@ -45,32 +45,50 @@ internal sealed class RangeStreamService(MemberPort port)
                 return;
             }
 
-            var cursor = new Cursor(call.Request);
-            while (!cursor.Finished)
+            var cursor = new Cursor(port, call.Request);
+            call.ReleaseRequest();
+            try
             {
-                outcome = Step(call, slot, cursor);
-                if (outcome != ErrorCode.None)
-                {
-                    call.Fail(outcome);
-                    return;
-                }
-
-                if (!await call.FlushAsync())
-                {
-                    call.Fail(RpcCode.Canceled, "context canceled");
-                    return;
-                }
-
-                if (call.DeadlineNs <= port.Clock.NowNs)
-                {
-                    call.Fail(ErrorCode.ContextDeadlineExceeded);
-                    return;
-                }
+                await SendAsync(call, slot, cursor);
+            }
+            finally
+            {
+                cursor.Stream.Dispose();
             }
         }
         finally
         {
             port.Member.Return(slot);
+        }
+    }
+
+    private async ValueTask SendAsync(RpcCall call, RequestSlot slot, Cursor cursor)
+    {
+        while (!cursor.Stream.IsFinished)
+        {
+            if (!cursor.TryRead(slot, mayWait: false, out ErrorCode outcome))
+            {
+                outcome = await port.Member.ReadColdAsync(slot, cursor);
+            }
+
+            if (outcome != ErrorCode.None)
+            {
+                call.Fail(port.Explain(call, outcome));
+                return;
+            }
+
+            Forward(call, slot.Response.WrittenSpan, cursor);
+            if (!await call.FlushAsync())
+            {
+                call.Fail(RpcCode.Canceled, "context canceled");
+                return;
+            }
+
+            if (call.DeadlineNs <= port.Clock.NowNs)
+            {
+                call.Fail(ErrorCode.ContextDeadlineExceeded);
+                return;
+            }
         }
     }
 
@@ -106,190 +124,57 @@ internal sealed class RangeStreamService(MemberPort port)
             : ErrorCode.None;
     }
 
-    // Reads one chunk and writes one message.
-    private ErrorCode Step(RpcCall call, RequestSlot slot, Cursor cursor)
+    private void Forward(RpcCall call, ReadOnlySpan<byte> chunk, Cursor cursor)
     {
-        if (!RangeRequest.TryParse(cursor.Request, out RangeRequest range))
-        {
-            return ErrorCode.MalformedRequest;
-        }
-
-        ViewPin pin = port.Store.Pin();
-        try
-        {
-            if (cursor.Revision == 0)
-            {
-                cursor.Revision = range.Revision > 0 ? range.Revision : pin.Revision;
-            }
-
-            long left = cursor.Limit - cursor.Sent;
-            range.Revision = cursor.Revision;
-            range.Limit = cursor.Limit > 0 ? Math.Min(left, cursor.ChunkKeys) : cursor.ChunkKeys;
-            if (cursor.Next.Length != 0)
-            {
-                range.Key = cursor.Next;
-            }
-
-            byte[] encoded = new byte[range.Size];
-            var writer = new ProtoWriter(encoded);
-            range.Write(ref writer);
-            slot.Response.Reset();
-            ErrorCode outcome = port.Store.Range(encoded, pin, port.Header(), ref slot.Response);
-            if (outcome != ErrorCode.None)
-            {
-                return outcome;
-            }
-        }
-        finally
-        {
-            port.Store.Unpin(pin);
-        }
-
-        Forward(call, slot.Response.WrittenSpan, cursor, range.CountOnly);
-        return ErrorCode.None;
-    }
-
-    private void Forward(RpcCall call, ReadOnlySpan<byte> chunk, Cursor cursor, bool countOnly)
-    {
-        Summary summary = Summarise(chunk);
-        if (cursor.Total < 0)
-        {
-            cursor.Total = summary.Count;
-        }
-
-        cursor.Sent += summary.Keys;
-        bool limitReached = cursor.Limit > 0 && cursor.Sent >= cursor.Limit;
-        cursor.Finished = countOnly || !summary.More || limitReached;
-        bool more = limitReached && summary.More;
-        int tail = cursor.Finished ? summary.HeaderBytes + RangeResponseWriter.TailSize(more, cursor.Total) : 0;
-        int inner = summary.KvBytes + tail;
-        call.BeginMessage(ProtoSize.BytesField(RangeResponseField, inner));
-
+        call.BeginMessage(ProtoSize.BytesField(RangeResponseField, chunk.Length));
         Span<byte> prefix = stackalloc byte[16];
         var start = new ProtoWriter(prefix);
         start.WriteTag(RangeResponseField, WireType.Bytes);
-        start.WriteVarint((ulong)inner);
+        start.WriteVarint((ulong)chunk.Length);
         call.Append(start.Written);
-        if (cursor.Finished)
-        {
-            call.Append(chunk.Slice(summary.HeaderStart, summary.HeaderBytes));
-        }
-
-        call.Append(chunk.Slice(summary.KvStart, summary.KvBytes));
-        if (cursor.Finished)
-        {
-            Span<byte> end = stackalloc byte[16];
-            var last = new ProtoWriter(end);
-            RangeResponseWriter.WriteTail(ref last, more, cursor.Total);
-            call.Append(last.Written);
-            return;
-        }
-
-        cursor.Advance(summary.LastKey);
+        call.Append(chunk);
         long target = port.Member.Options.MaxRequestBytes;
-        cursor.ChunkKeys = inner > target ? Math.Max(1, cursor.ChunkKeys / 2)
-            : inner < target / 2 ? Math.Min(ChunkKeysMax, cursor.ChunkKeys * 2)
+        cursor.ChunkKeys = chunk.Length > target ? Math.Max(1, cursor.ChunkKeys / 2)
+            : chunk.Length < target / 2 ? Math.Min(ChunkKeysMax, cursor.ChunkKeys * 2)
             : cursor.ChunkKeys;
     }
 
-    // The store writes header, kvs (one after the other), more, count, in this order.
-    private static Summary Summarise(ReadOnlySpan<byte> response)
+    /// <summary>Where the stream is; owned by one call.</summary>
+    private sealed class Cursor(MemberPort port, ReadOnlySpan<byte> request) : IColdRead
     {
-        var summary = new Summary();
-        var reader = new ProtoReader(response);
-        int start = 0;
-        while (reader.NextField())
+        private readonly byte[] _request = request.ToArray();
+
+        public RangeStream Stream;
+
+        public int ChunkKeys { get; set; } = FirstChunkKeys;
+
+        /// <summary>The next chunk into the slot; false if it has to be read where waiting is allowed.</summary>
+        public bool TryRead(RequestSlot slot, bool mayWait, out ErrorCode outcome)
         {
-            switch (reader.Field)
+            if (!RangeRequest.TryParse(_request, out RangeRequest range))
             {
-                case 1:
-                    _ = reader.ReadBytes();
-                    summary.HeaderStart = start;
-                    summary.HeaderBytes = reader.Position - start;
-                    break;
-                case 2:
-                    ReadOnlySpan<byte> pair = reader.ReadBytes();
-                    if (summary.Keys++ == 0)
-                    {
-                        summary.KvStart = start;
-                    }
-
-                    summary.KvBytes = reader.Position - summary.KvStart;
-                    var inside = new ProtoReader(pair);
-                    while (inside.NextField())
-                    {
-                        if (inside.Field == 1)
-                        {
-                            summary.LastKey = inside.ReadBytes();
-                            break;
-                        }
-
-                        inside.Skip();
-                    }
-
-                    break;
-                case 3:
-                    summary.More = reader.ReadBool();
-                    break;
-                case 4:
-                    summary.Count = reader.ReadInt64();
-                    break;
-                default:
-                    reader.Skip();
-                    break;
+                outcome = ErrorCode.MalformedRequest;
+                return true;
             }
 
-            start = reader.Position;
+            slot.Response.Reset();
+            ViewPin pin = port.Store.Pin();
+            try
+            {
+                return port.Store.TryRangeChunk(
+                    range, ref Stream, pin, port.Header(), ChunkKeys, port.Member.Options.MaxRequestBytes, mayWait,
+                    ref slot.Response, out outcome);
+            }
+            finally
+            {
+                port.Store.Unpin(pin);
+            }
         }
 
-        return summary;
-    }
-
-    private ref struct Summary
-    {
-        public int HeaderStart;
-        public int HeaderBytes;
-        public int KvStart;
-        public int KvBytes;
-        public long Keys;
-        public bool More;
-        public long Count;
-        public ReadOnlySpan<byte> LastKey;
-    }
-
-    /// <summary>Where the stream is.</summary>
-    private sealed class Cursor
-    {
-        public Cursor(ReadOnlySpan<byte> request)
+        ErrorCode IColdRead.Read(RequestSlot slot)
         {
-            Request = request.ToArray();
-            _ = RangeRequest.TryParse(request, out RangeRequest range);
-            Limit = Math.Max(0, range.Limit);
-        }
-
-        public byte[] Request { get; }
-
-        /// <summary>Keys wanted in all; 0 = no limit.</summary>
-        public long Limit { get; }
-
-        public long Sent { get; set; }
-
-        /// <summary>Count of the whole range, from the first chunk.</summary>
-        public long Total { get; set; } = -1;
-
-        public long Revision { get; set; }
-
-        public long ChunkKeys { get; set; } = FirstChunkKeys;
-
-        public bool Finished { get; set; }
-
-        /// <summary>Where the next chunk starts; empty at the beginning.</summary>
-        public byte[] Next { get; private set; } = [];
-
-        public void Advance(ReadOnlySpan<byte> lastKey)
-        {
-            Next = new byte[lastKey.Length + 1];
-            lastKey.CopyTo(Next);
+            _ = TryRead(slot, mayWait: true, out ErrorCode outcome);
+            return outcome;
         }
     }
 }

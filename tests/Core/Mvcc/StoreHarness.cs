@@ -20,11 +20,13 @@ internal sealed class StoreHarness : IDisposable
 {
     private readonly string _directory = Directory.CreateTempSubdirectory("cairn-mvcc-").FullName;
     private readonly MvccOptions _options;
+    private readonly IFileSystem _files;
     private NativeBuffer _output;
     private ulong _index;
 
-    public StoreHarness(string? copyOfDb = null, int compactionBatchLimit = 1000)
+    public StoreHarness(string? copyOfDb = null, int compactionBatchLimit = 1000, IFileSystem? files = null)
     {
+        _files = files ?? PosixFileSystem.Instance;
         if (copyOfDb is not null)
         {
             File.Copy(copyOfDb, DbPath);
@@ -179,7 +181,7 @@ internal sealed class StoreHarness : IDisposable
     private void Open()
     {
         var fatal = new ThrowingFatal();
-        Tree = Tree.Open(PosixFileSystem.Instance, DbPath, new TreeOptions { NoSync = true, ReserveBytes = 1L << 30 }, fatal);
+        Tree = Tree.Open(_files, DbPath, new TreeOptions { NoSync = true, ReserveBytes = 1L << 30 }, fatal);
         Store = MvccStore.Open(Tree, _options, fatal);
         _index = Math.Max(Store.DurableIndex, 1);
         Leases = new Lessor(minTtlSeconds: 2, hashSeed: 7);

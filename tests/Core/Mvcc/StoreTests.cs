@@ -8,6 +8,7 @@ using Cairn.Btree;
 using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
+using Cairn.Core.Tests.Support;
 using Xunit;
 
 namespace Cairn.Core.Tests.Mvcc;
@@ -226,12 +227,46 @@ public sealed class StoreTests
         Assert.Contains("6C617374", Everything(harness));
     }
 
+    [Fact]
+    public void Defragment_AskedForWhileACompactionDeletes_EndsAfterItAtTheSmallestFile()
+    {
+        using var harness = new StoreHarness();
+        for (int i = 0; i < 6000; i++)
+        {
+            harness.Put(Put($"k{i}", new string('v', 1000)));
+            if (i % 500 == 0)
+            {
+                harness.Freeze();
+            }
+        }
+
+        harness.DeleteRange(new DeleteOp([0], [0], false).Encode());
+        harness.Put(Put("last", "1"));
+        harness.Settle();
+        Assert.Equal(ErrorCode.None, harness.Compact([8, 243, 46]).Error); // 6003
+        bool done = false;
+        Assert.True(harness.Store.TreeActor.Defragment(_ => done = true, null));
+        harness.Freeze();
+        harness.Pump(() => done);
+        long first = harness.Tree.HighWaterBytes;
+        Assert.Equal(6003, harness.Store.FinishedCompactRevision);
+
+        // A second call has nothing left to do.
+        harness.Settle();
+        done = false;
+        Assert.True(harness.Store.TreeActor.Defragment(_ => done = true, null));
+        harness.Pump(() => done);
+        Assert.InRange(harness.Tree.HighWaterBytes, first - (16 * 4096), first + (16 * 4096));
+        Assert.InRange(first, 1, 64 * 4096);
+        Assert.True(harness.Tree.Check(harness.Tree.CurrentRoot).IsOk);
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public void MajorFaults_Rising_MakeEveryBlockColdAtTheNextAge(bool rising)
     {
-        using var harness = new StoreHarness();
+        using var harness = new StoreHarness(files: new ColdFiles { IsCold = true });
         long faults = 5;
         harness.Store.TreeActor.MajorFaults = () => faults;
         harness.Put(Put("k", new string('v', 3000))); // too large to lie in the bucket's own entry
@@ -243,10 +278,11 @@ public sealed class StoreTests
         Assert.True(new TreeReader(harness.Tree, pin.Root).TryGetBucket("key"u8, out BucketReader bucket));
         harness.Tree.ForgetResidency();
         Assert.True(bucket.TryGet(key, out _));
-        Assert.True(bucket.IsWarm(key));
+        Assert.True(bucket.TryGetNow(key, out _, out bool cold) && !cold);
         faults += rising ? 1 : 0;
         _ = harness.Step();
-        Assert.Equal(!rising, bucket.IsWarm(key));
+        Assert.Equal(!rising, bucket.TryGetNow(key, out _, out cold));
+        Assert.Equal(rising, cold);
         harness.Tree.Unpin(pin);
     }
 
@@ -292,7 +328,8 @@ public sealed class StoreTests
                 Assert.True(RangeRequest.TryParse(op.Encode(), out RangeRequest request));
                 ViewPin pin = harness.Store.Pin();
                 output.Reset();
-                Assert.Equal(ErrorCode.None, harness.Store.RangeChunk(request, ref stream, pin, harness.Header, 7, 100, ref output));
+                Assert.True(harness.Store.TryRangeChunk(request, ref stream, pin, harness.Header, 7, 100, true, ref output, out ErrorCode chunk));
+                Assert.Equal(ErrorCode.None, chunk);
                 harness.Store.Unpin(pin);
                 pieces++;
                 string text = Answers.Range(output.WrittenSpan)["range ".Length..];
@@ -344,12 +381,14 @@ public sealed class StoreTests
         var stream = default(RangeStream);
         var output = new NativeBuffer(harness.Pool);
         ViewPin pin = harness.Store.Pin();
-        Assert.Equal(ErrorCode.None, harness.Store.RangeChunk(request, ref stream, pin, harness.Header, 5, 1 << 20, ref output));
+        Assert.True(harness.Store.TryRangeChunk(request, ref stream, pin, harness.Header, 5, 1 << 20, true, ref output, out ErrorCode outcome));
+        Assert.Equal(ErrorCode.None, outcome);
         harness.Store.Unpin(pin);
         harness.Put(Put("k", "2"));
         harness.Compact([8, 22]);
         pin = harness.Store.Pin();
-        Assert.Equal(ErrorCode.Compacted, harness.Store.RangeChunk(request, ref stream, pin, harness.Header, 5, 1 << 20, ref output));
+        Assert.True(harness.Store.TryRangeChunk(request, ref stream, pin, harness.Header, 5, 1 << 20, true, ref output, out outcome));
+        Assert.Equal(ErrorCode.Compacted, outcome);
         harness.Store.Unpin(pin);
         stream.Dispose();
         output.Free();
@@ -460,20 +499,44 @@ public sealed class StoreTests
     }
 
     [Fact]
-    public void IsWarm_ValueInABuffer_IsTrue()
+    public void ReadsNow_ValueOnTheDisk_GiveUpWithoutTouchingIt()
     {
-        using var harness = new StoreHarness();
-        harness.Put(Put("a", "1"));
+        var files = new ColdFiles { IsCold = true };
+        using var harness = new StoreHarness(files: files);
+        harness.Put(Put("paged", new string('v', 9000)));
+        harness.Freeze();
+        harness.Pump(() => !harness.Step());
+        harness.Put(Put("buffered", "1"));
+        harness.Tree.ForgetResidency();
         ViewPin pin = harness.Store.Pin();
-        RangeRequest request = default;
-        request.Key = "a"u8;
-        Assert.True(harness.Store.IsWarm(request, pin));
-        request.Key = "absent"u8;
-        Assert.True(harness.Store.IsWarm(request, pin));
-        request.RangeEnd = "b"u8;
-        Assert.False(harness.Store.IsWarm(request, pin)); // nobody knows how much that touches
+        var output = new NativeBuffer(harness.Pool);
+        int populates = files.Populates;
+        Assert.True(Now("buffered", [], out ErrorCode outcome));
+        Assert.Equal(ErrorCode.None, outcome);
+        Assert.True(Now("absent", [], out _));
+        output.Reset();
+        Assert.False(Now("paged", [], out _));
+        Assert.False(Now("a", [0], out _));
+        Assert.Equal(0, output.Length);
+        Assert.Equal(populates, files.Populates);
+
+        RangeStream stream = default;
+        Assert.True(RangeRequest.TryParse(new RangeOp([0], [0]).Encode(), out RangeRequest all));
+        Assert.False(harness.Store.TryRangeChunk(all, ref stream, pin, harness.Header, 10, 1 << 20, false, ref output, out _));
+        Assert.Equal(0, output.Length);
+        Assert.True(harness.Store.TryRangeChunk(all, ref stream, pin, harness.Header, 10, 1 << 20, true, ref output, out _));
+        Assert.True(stream.IsFinished && files.Populates > populates);
+        stream.Dispose();
+
+        // Read once, the block is warm.
+        Assert.True(Now("paged", [], out outcome));
+        Assert.Equal(ErrorCode.None, outcome);
+        output.Free();
         harness.Store.Unpin(pin);
         harness.Store.Unpin(default); // no pin: ignored
+
+        bool Now(string key, byte[] end, out ErrorCode error) => harness.Store.TryRangeNow(
+            new RangeOp(Encoding.ASCII.GetBytes(key), end).Encode(), pin, harness.Header, ref output, out error);
     }
 
     private static string Everything(StoreHarness harness)
