@@ -1,4 +1,4 @@
-// ActorThread: runs one actor on one thread of its own. The only place in the project that makes threads.
+// ActorThread: runs one actor on one thread of its own. With BlockingThread the only place that makes threads.
 //
 // Waiting: after an idle poll the thread spins briefly (not at all on machines with few cores, where spinning
 // would take the core from whoever is to wake us), then sleeps on a futex until a wake or the actor's deadline.
