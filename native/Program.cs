@@ -3,6 +3,7 @@ using System;
 using System.Collections;
 using System.Collections.Generic;
 using System.IO;
+using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Server;
@@ -71,10 +72,18 @@ internal static class Program
             log.Write(LogLevels.Level.Fatal, Caller, message, Field("error", cause?.ToString() ?? ""));
             sink.Flush();
         });
+
+        // While other members are waited for, a signal ends the wait.
+        using var cancelled = new CancellationTokenSource();
+        _ = CancelAsync(signals, cancelled);
         MemberHost host;
         try
         {
-            host = MemberHost.Open(options, log, fatal);
+            host = MemberHost.Open(options, log, fatal, cancelled.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return (0, await signals.First);
         }
         catch (MemberStartException e)
         {
@@ -118,6 +127,19 @@ internal static class Program
             await host.StopAsync();
             log.Write(LogLevels.Level.Info, Caller, "closed server");
             return (0, signal);
+        }
+    }
+
+    private static async Task CancelAsync(Signals signals, CancellationTokenSource cancelled)
+    {
+        _ = await signals.First;
+        try
+        {
+            await cancelled.CancelAsync();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The server has ended already.
         }
     }
 

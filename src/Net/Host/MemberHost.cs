@@ -4,12 +4,15 @@
 //            drain, then the member's own stop sequence, then its threads, then its files.
 using System;
 using System.Collections.Generic;
+using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Protocol;
 using Cairn.Core.Server;
+using Cairn.Net.Bootstrap;
 using Cairn.Net.Http;
+using Cairn.Net.Peer;
 using Cairn.Net.Rpc;
 using Cairn.Net.Services;
 using Microsoft.Extensions.Logging;
@@ -26,6 +29,7 @@ public sealed class MemberHost : IAsyncDisposable
     private readonly IFatal _fatal;
     private readonly BoundSockets _sockets;
     private readonly CollectorRegistry _registry;
+    private readonly PeerTransport _transport;
     private readonly List<ActorThread> _threads = [];
     private readonly List<FrontEnd> _fronts = [];
     private ServerMetrics? _metrics;
@@ -34,9 +38,10 @@ public sealed class MemberHost : IAsyncDisposable
 
     private MemberHost(
         HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets, Member member,
-        CollectorRegistry registry)
+        PeerTransport transport, CollectorRegistry registry)
     {
         _registry = registry;
+        _transport = transport;
         _options = options;
         _loggers = loggers;
         _log = loggers.CreateLogger("cairn");
@@ -61,12 +66,18 @@ public sealed class MemberHost : IAsyncDisposable
     /// <summary>Completes when the member has stopped, by itself or by <see cref="StopAsync"/>.</summary>
     public Task Ended => Member.Stopped;
 
-    /// <summary>Binds every address and opens the data directory. Nothing runs yet.</summary>
+    /// <summary>
+    /// Binds every address, asks others what a bootstrap needs to know, and opens the data directory. Nothing runs yet.
+    /// Blocks; with discovery, for as long as the other members take.
+    /// </summary>
     /// <exception cref="ListenException">An address cannot be bound.</exception>
     /// <exception cref="MemberStartException">The directory or the options do not allow a start.</exception>
-    public static MemberHost Open(HostOptions options, ILoggerFactory loggers, IFatal fatal)
+    /// <exception cref="OperationCanceledException">Cancelled while it waited.</exception>
+    public static MemberHost Open(
+        HostOptions options, ILoggerFactory loggers, IFatal fatal, CancellationToken cancelled = default)
     {
         var sockets = new BoundSockets();
+        PeerTransport? transport = null;
         try
         {
             // Peers first, as etcd does: the first busy port decides the message.
@@ -81,8 +92,14 @@ public sealed class MemberHost : IAsyncDisposable
                 }
             }
 
+            LogStart(options, loggers.CreateLogger("cairn"));
+            MemberOptions bootstrapped = new Bootstrapper(options, options.FileSystem, loggers.CreateLogger("server"))
+                .RunAsync(cancelled).GetAwaiter().GetResult();
+            options = options with { Member = bootstrapped };
+            transport = new PeerTransport(TransportOptions(options, loggers, fatal, sockets));
             var environment = new MemberEnvironment
             {
+                Transport = transport,
                 FileSystem = options.FileSystem,
                 Clock = SystemClock.Instance,
                 Random = new SystemRandom(),
@@ -91,13 +108,15 @@ public sealed class MemberHost : IAsyncDisposable
                 Log = loggers.CreateLogger("server"),
                 MajorFaults = ProcessUsage.MajorFaults,
             };
-            LogStart(options, loggers.CreateLogger("cairn"));
             CollectorRegistry registry = Metrics.NewCustomRegistry();
             var member = Member.Open(options.Member, environment, new DiskMetrics(registry));
-            return new MemberHost(options, loggers, fatal, sockets, member, registry);
+            transport.Options.Pages = new PeerPages(member, SystemClock.Instance).ServeAsync;
+            transport.Options.Observer = new PeerMetrics(registry, transport);
+            return new MemberHost(options, loggers, fatal, sockets, member, transport, registry);
         }
         catch
         {
+            transport?.Dispose();
             sockets.Dispose();
             throw;
         }
@@ -118,8 +137,12 @@ public sealed class MemberHost : IAsyncDisposable
             thread.Start();
         }
 
-        await Member.Ready;
-        await ServeAsync();
+        _transport.Start();
+        _ = await Task.WhenAny(Member.Ready, Member.Stopped);
+        if (Member.Ready.IsCompleted && Volatile.Read(ref _stopping) == 0)
+        {
+            await ServeAsync();
+        }
     }
 
     /// <summary>Stops serving, then the member. Idempotent; the first call decides.</summary>
@@ -155,6 +178,8 @@ public sealed class MemberHost : IAsyncDisposable
             thread.Stop();
         }
 
+        _transport.Dispose();
+
         foreach (FrontEnd front in _fronts)
         {
             await front.DisposeAsync();
@@ -166,6 +191,29 @@ public sealed class MemberHost : IAsyncDisposable
     }
 
     public async ValueTask DisposeAsync() => await StopAsync();
+
+    private static PeerTransportOptions TransportOptions(
+        HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets)
+    {
+        var listeners = new List<Socket>();
+        foreach (ListenUrl url in options.ListenPeerUrls)
+        {
+            listeners.Add(sockets.Take(BoundSockets.EndPointOf(url)));
+        }
+
+        return new PeerTransportOptions
+        {
+            Clock = SystemClock.Instance,
+            Random = new SystemRandom(),
+            Fatal = fatal,
+            Log = loggers.CreateLogger("peer"),
+            Listeners = listeners,
+            AdvertisedUrls = options.Member.InitialAdvertisePeerUrls,
+            DialTimeout = TimeSpan.FromSeconds(1) + TimeSpan.FromMilliseconds(options.Member.ElectionMs),
+            ReadTimeout = options.PeerReadTimeout,
+            WriteTimeout = options.PeerWriteTimeout,
+        };
+    }
 
     private static void LogStart(HostOptions options, ILogger log)
     {
@@ -225,7 +273,6 @@ public sealed class MemberHost : IAsyncDisposable
         _metrics = new ServerMetrics(_registry, port, _options, rpc);
         var pages = new HttpPages(port, _options, _metrics);
         bool split = _options.ListenClientHttpUrls.Count != 0;
-        await AddAsync(_options.ListenPeerUrls, null, pages.ServePeerAsync);
         await AddAsync(_options.ListenMetricsUrls, null, pages.ServeMetricsAsync);
         await AddAsync(_options.ListenClientHttpUrls, null, pages.ServeClientAsync);
         await AddAsync(_options.ListenClientUrls, rpc, split ? null : pages.ServeClientAsync);

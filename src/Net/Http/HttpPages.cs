@@ -9,6 +9,7 @@ using System.Text;
 using System.Text.Json;
 using System.Threading.Tasks;
 using Cairn.Core.Membership;
+using Cairn.Core.Server;
 using Cairn.Net.Host;
 using Cairn.Net.Services;
 
@@ -49,7 +50,11 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
 
         if (call.Path == "/version")
         {
-            Version(call);
+            if (AllowsGet(call))
+            {
+                Version(call, port.Member);
+            }
+
             return ValueTask.CompletedTask;
         }
 
@@ -89,25 +94,6 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
 
                 return;
         }
-    }
-
-    /// <summary>The peer listeners: the pages other tools read; Cairn's members talk elsewhere.</summary>
-    public ValueTask ServePeerAsync(HttpCall call)
-    {
-        switch (call.Path)
-        {
-            case "/version":
-                Version(call);
-                break;
-            case "/members":
-                Members(call);
-                break;
-            default:
-                call.NotFound();
-                break;
-        }
-
-        return ValueTask.CompletedTask;
     }
 
     /// <summary>A path without doubled slashes and dot segments, as Go's router wants it.</summary>
@@ -150,7 +136,8 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
         return Array.IndexOf(names, name) < 0 ? null : name;
     }
 
-    private static bool AllowsGet(HttpCall call)
+    /// <summary>True for a GET; anything else has been refused.</summary>
+    internal static bool AllowsGet(HttpCall call)
     {
         if (call.IsGet)
         {
@@ -176,31 +163,23 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
         }
     }
 
-    private void Version(HttpCall call)
+    /// <summary>Answers <c>/version</c>.</summary>
+    internal static void Version(HttpCall call, Member member)
     {
-        if (!AllowsGet(call))
-        {
-            return;
-        }
-
-        string cluster = port.Member.ClusterView.Version;
-        string storage = port.Member.StorageVersion;
-        call.Reply(200, Json, "{\"etcdserver\":\"" + options.Member.ServerVersion
+        string cluster = member.ClusterView.Version;
+        string storage = member.StorageVersion;
+        call.Reply(200, Json, "{\"etcdserver\":\"" + member.Options.ServerVersion
             + "\",\"etcdcluster\":\"" + (cluster.Length == 0 ? "not_decided" : cluster)
             + "\",\"storage\":\"" + (storage.Length == 0 ? "unknown" : storage) + "\"}");
     }
 
-    private void Members(HttpCall call)
+    /// <summary>Answers <c>/members</c>.</summary>
+    internal static void Members(HttpCall call, Member member)
     {
-        if (!AllowsGet(call))
-        {
-            return;
-        }
-
         var body = new ArrayBufferWriter<byte>();
         body.Write("["u8);
         bool first = true;
-        foreach (ClusterMember member in port.Member.ClusterView.Members)
+        foreach (ClusterMember each in member.ClusterView.Members)
         {
             if (!first)
             {
@@ -208,13 +187,17 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
             }
 
             first = false;
-            member.WriteJson(body);
+            each.WriteJson(body);
         }
 
         body.Write("]\n"u8);
-        call.SetHeader("X-Etcd-Cluster-ID", port.Member.ClusterId.ToString("x", System.Globalization.CultureInfo.InvariantCulture));
+        call.SetHeader("X-Etcd-Cluster-ID", member.ClusterId.ToString("x", System.Globalization.CultureInfo.InvariantCulture));
         call.Reply(200, Json, body.WrittenMemory);
     }
+
+    /// <summary>The body of a bad answer of <c>/health</c>.</summary>
+    internal static string Unhealthy(string reason)
+        => "{\"health\":\"false\",\"reason\":\"" + JsonEncodedText.Encode(reason) + "\"}\n";
 
     private async ValueTask HealthAsync(HttpCall call)
     {
@@ -232,8 +215,7 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
             return;
         }
 
-        string quoted = JsonEncodedText.Encode(reason).ToString();
-        call.ReplyError(503, "{\"health\":\"false\",\"reason\":\"" + quoted + "\"}\n");
+        call.ReplyError(503, Unhealthy(reason));
     }
 
     private async ValueTask ChecksAsync(HttpCall call, string type, string[] names, bool single = false)
