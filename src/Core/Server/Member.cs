@@ -153,6 +153,12 @@ public sealed partial class Member : IDisposable
 
     public MemberOptions Options { get; }
 
+    /// <summary>
+    /// Over raft, wal and store, if their threads may be borrowed for a write that is alone (Carrier). Set before the
+    /// first proposal; null: every stage runs on its own thread.
+    /// </summary>
+    public Carrier? Carrier { get; set; }
+
     /// <summary>What Host or the simulator polls. Order is the order of the write path.</summary>
     public ReadOnlySpan<MemberActor> Actors => _actors;
 
@@ -236,7 +242,19 @@ public sealed partial class Member : IDisposable
     public ValueTask<ErrorCode> ProposeAsync(RequestSlot slot, long deadlineNs = 0)
     {
         ArgumentNullException.ThrowIfNull(slot);
-        ErrorCode refusal = _intake.Propose(slot, deadlineNs);
+        ErrorCode refusal;
+        if (Carrier is { } carrier && carrier.TryBegin())
+        {
+            slot.CarryingThread = Environment.CurrentManagedThreadId;
+            refusal = _intake.Propose(slot, deadlineNs);
+            carrier.Run();
+            slot.CarryingThread = 0;
+        }
+        else
+        {
+            refusal = _intake.Propose(slot, deadlineNs);
+        }
+
         return refusal == ErrorCode.None ? slot.AsValueTask() : new ValueTask<ErrorCode>(refusal);
     }
 

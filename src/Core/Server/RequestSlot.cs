@@ -97,6 +97,9 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     /// <summary>Cost of the request for the quota, 0 for what needs no space.</summary>
     internal long QuotaCost;
 
+    /// <summary>The thread that carries this request through the pipeline right now (Carrier); 0: none.</summary>
+    internal int CarryingThread { get; set; }
+
     /// <summary>Bytes written so far of the entry.</summary>
     internal int PayloadLength => _payload is null ? 0 : _payload->Length;
 
@@ -255,6 +258,14 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     private void Complete(ErrorCode outcome)
     {
         Outcome = outcome;
+        if (CarryingThread == Environment.CurrentManagedThreadId)
+        {
+            // The caller itself took the request through the pipeline: nobody awaits it yet.
+            Volatile.Write(ref _state, Completed);
+            _source.SetResult(outcome);
+            return;
+        }
+
         AddReference();
         Volatile.Write(ref _state, Completed);
         _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);

@@ -132,6 +132,12 @@ public sealed class MemberHost : IAsyncDisposable
             _threads.Add(thread);
         }
 
+        // With busy polling nobody ever sleeps, so nothing could be borrowed.
+        if (!_options.BusyPoll)
+        {
+            Member.Carrier = new Carrier(_threads[0], _threads[1], _threads[2]);
+        }
+
         foreach (ActorThread thread in _threads)
         {
             thread.Start();
