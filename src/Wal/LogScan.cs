@@ -155,7 +155,7 @@ internal sealed class LogScan
         {
             if (SparseIndex.Wants(_lastPoint, sequence, record.Offset, index, _lastRead))
             {
-                _lastPoint = new SparsePoint(index, sequence, record.Offset, crcBefore);
+                _lastPoint = new SparsePoint(index, sequence, record.Offset, crcBefore, _lastRead);
                 _index.Add(_lastPoint);
             }
 

@@ -17,7 +17,8 @@ namespace Cairn.Wal;
 /// <param name="Sequence">Segment.</param>
 /// <param name="Offset">Of the frame, from the segment's start.</param>
 /// <param name="Crc">Running checksum before the frame.</param>
-internal readonly record struct SparsePoint(ulong Index, ulong Sequence, int Offset, uint Crc);
+/// <param name="Previous">The entry before it in the log: one below, or lower when a snapshot stands between.</param>
+internal readonly record struct SparsePoint(ulong Index, ulong Sequence, int Offset, uint Crc, ulong Previous);
 
 /// <summary>The points, and the range of entries that can be read.</summary>
 internal sealed class SparseIndex
@@ -49,7 +50,7 @@ internal sealed class SparseIndex
         lock (_lock)
         {
             // A jump means that a snapshot took the place of everything before.
-            int keep = point.Index > _lastIndex + 1 ? 0 : Find(point.Index - 1) + 1;
+            int keep = point.Index > point.Previous + 1 ? 0 : Find(point.Index - 1) + 1;
             _points.RemoveRange(keep, _points.Count - keep);
             _points.Add(point);
         }

@@ -47,6 +47,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
     private ulong _nextFirstIndex;
     private long _syncStartNs;
     private SparsePoint _lastPoint;
+    private bool _jumped; // a snapshot took the place of the log since the last point
 
     private WalHardState _state; // newest one given, written or not
     private ulong _sequence; // newest unit of the batch in flight
@@ -276,6 +277,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
                 if (unit.SnapshotIndex > last)
                 {
                     last = unit.SnapshotIndex; // taken over from a leader: the log goes on behind it
+                    _jumped = true;
                     _lastPoint = default;
                 }
             }
@@ -289,8 +291,9 @@ public sealed unsafe class WalActor : IActor, IDisposable
                 long offset = _offset + _encoder.Length;
                 if (SparseIndex.Wants(_lastPoint, sequence, offset, entry.Index, last))
                 {
-                    _lastPoint = new SparsePoint(entry.Index, sequence, (int)offset, _encoder.Crc);
+                    _lastPoint = new SparsePoint(entry.Index, sequence, (int)offset, _encoder.Crc, _jumped ? 0 : last);
                     _points.Add(_lastPoint);
+                    _jumped = false;
                 }
 
                 _encoder.AppendEntry(entry);

@@ -270,6 +270,27 @@ public sealed unsafe class ActorTests
     }
 
     [Fact]
+    public void ReadEntries_AfterBatchesLongerThanAnIndexStep_StillFindsTheOlderOnes()
+    {
+        using TempDirectory temp = new();
+        using Writer writer = new(WalDirectory.Create(Files, temp.Wal, Metadata, Writer.Small));
+        writer.Append(1, 1, [Payload.Of(1, 10), Payload.Of(2, 10)], new WalHardState(1, 1, 1));
+        byte[][] batch = new byte[12][];
+        for (int i = 0; i < batch.Length; i++)
+        {
+            batch[i] = Payload.Of(3 + i, 20_000); // several points of the index, none at the first entry but one
+        }
+
+        writer.Append(1, 3, batch, new WalHardState(1, 1, 2));
+        using WalEntryBuffer buffer = new();
+        for (ulong first = 1; first <= 14; first++)
+        {
+            Assert.Equal(WalReadStatus.Ok, writer.Log.ReadEntries(first, first + 1, 1, buffer));
+            Assert.Equal(first, buffer.Entries[0].Index);
+        }
+    }
+
+    [Fact]
     public void SnapshotFromALeader_JumpsTheLog()
     {
         using TempDirectory temp = new();
