@@ -105,6 +105,7 @@ public sealed partial class RaftCore
             (_snapshotIndex, _snapshotTerm, _snapshotState) = (index, _pendingSnapshotTerm, _pendingSnapshotState);
             _pendingSnapshot = 0;
             _applyingBytes = 0;
+            _log.ReleaseApplying();
             TrimLog();
         }
 
@@ -269,7 +270,7 @@ public sealed partial class RaftCore
             unit.LastIndex = Math.Min(unit.LastIndex, Commit);
         }
 
-        _log.Restore(message.Index, message.LogTerm, _sequence);
+        _log.Restore(message.Index, message.LogTerm, _sequence, Applying);
         Commit = message.Index;
         _sentIndex = message.Index;
         _pendingSnapshot = message.Index;

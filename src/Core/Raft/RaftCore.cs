@@ -330,6 +330,38 @@ public sealed partial class RaftCore : IDisposable
         CheckInvariants();
     }
 
+    internal ulong TermOfCompacted => _log.CompactedTerm;
+
+    /// <summary>Lowest index whose entry is in memory; LastIndex + 1 when none is.</summary>
+    public ulong FirstInMemory => _log.FirstInMemory;
+
+    /// <summary>How often a suffix of the log, or all of it, was replaced.</summary>
+    public ulong TruncationEpoch => _log.TruncationEpoch;
+
+    /// <summary>
+    /// At a start, before any input: entries at or below the snapshot point are still in WAL files from an index on, so
+    /// that a peer that lags need not be sent a snapshot. See <see cref="RaftLog.ExtendDown"/>.
+    /// </summary>
+    internal void ExtendLog(ulong compactedIndex, ulong compactedTerm, ReadOnlySpan<(ulong FirstIndex, ulong Term)> terms)
+    {
+        Invariant.Check(!_firstTickSeen && _sequence == 0, "the log is extended before anything happens");
+        _log.ExtendDown(compactedIndex, compactedTerm, terms);
+        CheckInvariants();
+    }
+
+    /// <summary>
+    /// This leader can no longer do its part (its disk stands still): it follows nobody until somebody else leads. A new
+    /// candidacy of its own needs a durable vote first, so it cannot lead again before the disk moves.
+    /// </summary>
+    public void StepDown()
+    {
+        if (Role == RaftRole.Leader)
+        {
+            BecomeFollower(Term, 0);
+            CheckInvariants();
+        }
+    }
+
     /// <summary>Where an entry is to be found.</summary>
     public LogAnswer Locate(ulong index) => _log.Locate(index);
 

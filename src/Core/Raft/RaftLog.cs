@@ -198,16 +198,48 @@ internal sealed unsafe class RaftLog : IDisposable
     }
 
     /// <summary>
-    /// Starts over behind an installed snapshot. Payloads wait for <paramref name="lastSequence"/> as in a truncation.
+    /// At a start: entries below the ring are still in WAL files, down to a point. Their terms come as runs.
     /// </summary>
-    public void Restore(ulong index, ulong term, ulong lastSequence)
+    /// <param name="compactedIndex">The new, lower end.</param>
+    /// <param name="compactedTerm">Term of the entry there.</param>
+    /// <param name="terms">First index and term of each run above it, ascending, up to the old end.</param>
+    public void ExtendDown(ulong compactedIndex, ulong compactedTerm, ReadOnlySpan<(ulong FirstIndex, ulong Term)> terms)
+    {
+        Invariant.Check(compactedIndex < CompactedIndex, "a log is extended towards its beginning");
+        Invariant.Check(terms.Length > 0 && terms[0].FirstIndex == compactedIndex + 1, "terms are known without a gap");
+        Invariant.Check(terms[^1].Term == CompactedTerm, "the older part ends in the term the newer one begins behind");
+        var runs = new TermRun[terms.Length + _runCount + 16];
+        int count = 0;
+        foreach ((ulong first, ulong term) in terms)
+        {
+            runs[count++] = new TermRun(first, term);
+        }
+
+        for (int i = 0; i < _runCount; i++)
+        {
+            if (_runs[i].Term != runs[count - 1].Term)
+            {
+                runs[count++] = _runs[i];
+            }
+        }
+
+        (_runs, _runCount) = (runs, count);
+        CompactedIndex = compactedIndex;
+        CompactedTerm = compactedTerm;
+    }
+
+    /// <summary>
+    /// Starts over behind an installed snapshot. Payloads wait for <paramref name="lastSequence"/> as in a truncation;
+    /// those up to <paramref name="applying"/> are with the store and wait for <see cref="ReleaseApplying"/>.
+    /// </summary>
+    public void Restore(ulong index, ulong term, ulong lastSequence, ulong applying)
     {
         for (ulong i = FirstInMemory; i <= LastIndex; i++)
         {
             ref RaftEntry entry = ref _ring[i & _mask];
             if (entry.Owner != 0)
             {
-                Retire(entry.Owner, lastSequence);
+                Retire(entry.Owner, i <= applying ? ulong.MaxValue : lastSequence);
             }
 
             entry = default;
@@ -220,6 +252,20 @@ internal sealed unsafe class RaftLog : IDisposable
         LastIndex = index;
         FirstInMemory = index + 1;
         TruncationEpoch++;
+    }
+
+    /// <summary>The store is done with everything that was handed to it before a snapshot took its place.</summary>
+    public void ReleaseApplying()
+    {
+        for (int i = 0; i < _retiredCount; i++)
+        {
+            if (_retired[i].Sequence == ulong.MaxValue)
+            {
+                _retired[i] = new Retired(_retired[i].Owner, 0); // its unit was durable before it was handed out
+            }
+        }
+
+        ReleaseRetired(0);
     }
 
     /// <summary>Releases replaced payloads whose units are durable.</summary>
