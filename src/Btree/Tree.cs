@@ -31,6 +31,7 @@ public sealed class Tree : IDisposable
     private uint[] _pinBuffer = new uint[16];
     private TreeWriter? _writer;
     private bool _disposed;
+    private bool _retired; // guarded by _pinLock
 
     private Tree(IFile file, string path, TreeOptions options, IFatal fatal, in MetaPage meta)
     {
@@ -143,6 +144,7 @@ public sealed class Tree : IDisposable
     {
         lock (_pinLock)
         {
+            ObjectDisposedException.ThrowIf(_retired, this);
             int index = IndexOfPinned(_current.TxId);
             if (index < 0)
             {
@@ -213,6 +215,26 @@ public sealed class Tree : IDisposable
 
     /// <summary>Forgets which blocks are resident; call when major faults rise.</summary>
     public void ForgetResidency() => Map.ForgetResidency();
+
+    /// <summary>
+    /// Ends a tree that another has replaced, unless it is pinned (then false: ask again). Later pins are refused with
+    /// <see cref="ObjectDisposedException"/>. The tree thread must be done with it.
+    /// </summary>
+    public bool TryRetire()
+    {
+        lock (_pinLock)
+        {
+            if (_pinned.Count > 0)
+            {
+                return false;
+            }
+
+            _retired = true;
+        }
+
+        Dispose();
+        return true;
+    }
 
     /// <summary>Unmaps and unlocks; nobody may read any more.</summary>
     public void Dispose()

@@ -12,20 +12,34 @@ namespace Cairn.Core.Mvcc;
 public sealed unsafe partial class MvccStore
 {
     /// <summary>Pins the newest View. Waits (spinning) only if all slots are taken.</summary>
+    /// <remarks>
+    /// On a store that was replaced the pin is one of its successor. The slot is claimed with a full fence before the
+    /// successor is looked for, as the successor is named before the slots are looked at (<see cref="TryEnd"/>): so
+    /// either the pin is seen there, or the successor here.
+    /// </remarks>
     public ViewPin Pin()
     {
         int slot = _views.Pin(out View view);
-        return new ViewPin(slot, view);
+        MvccStore? successor = System.Threading.Volatile.Read(ref _successor);
+        if (successor is not null)
+        {
+            _views.Unpin(slot);
+            return successor.Pin();
+        }
+
+        return new ViewPin(this, slot, view);
     }
 
+#pragma warning disable CA1822 // a pin knows its store, but it is a store one asks
     /// <summary>Gives a pin back; a default value is ignored.</summary>
     public void Unpin(in ViewPin pin)
     {
         if (pin.IsValid)
         {
-            _views.Unpin(pin.Slot);
+            pin.Owner._views.Unpin(pin.Slot);
         }
     }
+#pragma warning restore CA1822
 
     /// <summary>
     /// Answers a RangeRequest body from a View: the RangeResponse body is appended to the output. Waits for the disk
@@ -80,7 +94,7 @@ public sealed unsafe partial class MvccStore
         try
         {
             outcome = stream.Next(
-                _pool, _index, view, request, Header(header, view.Revision), maxPairs, maxBytes, ref output, out bool isCold);
+                _pool, pin.Owner._index, view, request, Header(header, view.Revision), maxPairs, maxBytes, ref output, out bool isCold);
             return !isCold;
         }
         catch (Exception exception) when (IsDamage(exception))
@@ -96,6 +110,11 @@ public sealed unsafe partial class MvccStore
         {
             outcome = ErrorCode.MalformedRequest;
             return true;
+        }
+
+        if (pin.Owner != this)
+        {
+            return pin.Owner.TryRange(request, pin, header, mayWait, ref output, out outcome);
         }
 
         View view = pin.View;
@@ -118,7 +137,7 @@ public sealed unsafe partial class MvccStore
         CompareVerdict verdict;
         try
         {
-            verdict = TxnCompare.AllHold(view, _index, txn);
+            verdict = TxnCompare.AllHold(view, pin.Owner._index, txn);
         }
         catch (Exception exception) when (IsDamage(exception))
         {
@@ -147,7 +166,7 @@ public sealed unsafe partial class MvccStore
         output.Advance(writer.Position);
         foreach (RequestOp op in txn.Branch(succeeded))
         {
-            if (!TryAnswerRange(view, op.AsRange(), NestedHeader(view.Revision), ref output, nested: true, out outcome))
+            if (!pin.Owner.TryAnswerRange(view, op.AsRange(), NestedHeader(view.Revision), ref output, nested: true, out outcome))
             {
                 output.Reset();
                 return false;

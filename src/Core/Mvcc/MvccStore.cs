@@ -39,6 +39,8 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     private TreePin _pin;
     private BucketReader _pages;
     private long _pinFirstView;
+    private MvccStore? _successor;
+    private bool _isEnded;
     private long _bufferSerial;
     private long _revision = 1;
     private long _compactRevision = -1;
@@ -236,7 +238,43 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
         _txnResponses.Free();
         _sweepKey.Free();
         _index.Dispose();
-        _views.Dispose();
+    }
+
+    /// <summary>
+    /// This store was replaced by another (a snapshot of the leader): new pins are the successor's. Store thread, with the
+    /// tree actor at rest.
+    /// </summary>
+    public void Replace(MvccStore successor) => Volatile.Write(ref _successor, successor);
+
+    /// <summary>Frees a replaced store and its tree once nobody reads from them any more; false while somebody does.</summary>
+    public bool TryEnd()
+    {
+        Invariant.Check(Volatile.Read(ref _successor) is not null, "only a replaced store ends before its member");
+        Thread.MemoryBarrier();
+        if (_views.CountPins() > 0)
+        {
+            return false;
+        }
+
+        if (!_isEnded)
+        {
+            _isEnded = true;
+            Dispose();
+        }
+
+        return _tree.TryRetire();
+    }
+
+    /// <summary>Frees a replaced store and its tree at once: the member has ended.</summary>
+    public void End()
+    {
+        if (!_isEnded)
+        {
+            _isEnded = true;
+            Dispose();
+        }
+
+        _tree.Dispose();
     }
 
     /// <summary>What the store thread itself sees now: changes of the entry under way included.</summary>

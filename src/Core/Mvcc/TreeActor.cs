@@ -224,6 +224,31 @@ public sealed unsafe class TreeActor : IActor
         return queued;
     }
 
+    /// <summary>
+    /// Tree thread: lets go of everything because another tree takes this one's place; false while a commit is under way.
+    /// Not to be polled afterwards.
+    /// </summary>
+    internal bool TryRest()
+    {
+        if (_commit is not null)
+        {
+            _commit.Urgent = true;
+            return false;
+        }
+
+        Abandon();
+        _writer = null;
+        Array.Clear(_buckets);
+        _batch = default;
+        do
+        {
+            _defragment.Completed?.Invoke(_defragment.State); // the file they asked about is no longer in use
+            _defragment = default;
+        }
+        while (_defragments.TryDequeue(out _defragment));
+        return true;
+    }
+
     /// <summary>Forgets an open transaction; the threads have stopped.</summary>
     internal void Abandon()
     {

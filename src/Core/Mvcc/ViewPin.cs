@@ -6,8 +6,9 @@ public readonly struct ViewPin
 {
     internal readonly View View;
 
-    internal ViewPin(int slot, in View view)
+    internal ViewPin(MvccStore owner, int slot, in View view)
     {
+        Owner = owner;
         Slot = slot;
         View = view;
     }
@@ -20,6 +21,9 @@ public readonly struct ViewPin
 
     /// <summary>Last accepted compaction; -1 before any.</summary>
     public long CompactRevision => View.CompactRevision;
+
+    /// <summary>The store it was taken from: a member may have switched to another since.</summary>
+    internal MvccStore Owner { get; }
 
     internal int Slot { get; }
 }

@@ -13,13 +13,14 @@ using Cairn.Base;
 namespace Cairn.Core.Mvcc;
 
 /// <summary>The published Views and the pins on them.</summary>
-internal sealed unsafe class ViewTable : IDisposable
+internal sealed unsafe class ViewTable
 {
     private const int RingLength = 256;
     private const int SlotStride = 8; // longs: one cache line a slot
     private readonly View[] _ring = new View[RingLength];
     private readonly int _slotMask;
-    private long* _slots;
+    private readonly long[] _memory;
+    private readonly long* _slots;
     private Padded _published;
 
     public ViewTable(int slots)
@@ -27,9 +28,12 @@ internal sealed unsafe class ViewTable : IDisposable
         Invariant.Check(slots >= 1, "there is at least one pin slot");
         int count = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)slots);
         _slotMask = count - 1;
-        nuint bytes = (nuint)(count * SlotStride * sizeof(long));
-        _slots = (long*)NativeMemory.AlignedAlloc(bytes, 64);
-        NativeMemory.Clear(_slots, bytes);
+
+        // Pinned and managed, unlike the rest: a reader may knock at a store that was replaced long ago, and the slots
+        // must still be there to turn it away.
+        _memory = System.GC.AllocateArray<long>((count + 1) * SlotStride, pinned: true);
+        nint start = (nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref _memory[0]);
+        _slots = (long*)((start + 63) & ~(nint)63);
     }
 
     /// <summary>Number of the newest View; 0 before the first. Any thread.</summary>
@@ -117,12 +121,6 @@ internal sealed unsafe class ViewTable : IDisposable
         }
 
         return count;
-    }
-
-    public void Dispose()
-    {
-        NativeMemory.AlignedFree(_slots);
-        _slots = null;
     }
 
     private int Claim()
