@@ -140,6 +140,36 @@ public ref struct InternalRaftRequest
         return !reader.Failed;
     }
 
+    /// <summary>The request id of an entry's payload, without looking into the request itself; false if there is none.</summary>
+    public static bool TryReadId(ReadOnlySpan<byte> data, out ulong id)
+    {
+        id = 0;
+        var reader = new MessageReader(data);
+        while (reader.NextField())
+        {
+            if (reader.Field == 100 && reader.Wire == WireType.Bytes)
+            {
+                var header = new MessageReader(reader.ReadBytes());
+                while (header.NextField())
+                {
+                    if (header.Field == 1)
+                    {
+                        id = header.ReadUInt64();
+                        return !header.Failed && id != 0;
+                    }
+
+                    header.Skip();
+                }
+
+                return false;
+            }
+
+            reader.Skip();
+        }
+
+        return false;
+    }
+
     /// <summary>Bytes of a request with this body and header, canonical order.</summary>
     public static int Size(RequestKind kind, int bodyLength, in RequestHeader header)
     {

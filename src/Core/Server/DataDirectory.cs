@@ -4,6 +4,7 @@ using System;
 using System.Globalization;
 using System.IO;
 using Cairn.Base;
+using Cairn.Btree;
 
 namespace Cairn.Core.Server;
 
@@ -32,9 +33,22 @@ internal sealed class DataDirectory
     /// <summary>The tree file.</summary>
     internal string Tree { get; }
 
+    /// <summary>How databases received from a leader end.</summary>
+    internal const string DatabaseSuffix = ".snap.db";
+
     /// <summary>Path of a database received from a leader, to be swapped in (storage.md §9.4).</summary>
     internal string SnapshotDatabase(ulong index) =>
-        Path.Combine(Snap, index.ToString("x16", CultureInfo.InvariantCulture) + ".snap.db");
+        Path.Combine(Snap, index.ToString("x16", CultureInfo.InvariantCulture) + DatabaseSuffix);
+
+    /// <summary>How the tree file is opened.</summary>
+    internal static TreeOptions TreeOptions(MemberOptions options)
+    {
+        long quota = options.EffectiveQuotaBytes;
+        long reserve = options.TreeReserveBytes > 0 ? options.TreeReserveBytes
+            : quota >= long.MaxValue / 4 ? 1L << 40
+            : Math.Max(64L << 30, 4 * quota);
+        return new TreeOptions { ReserveBytes = reserve, NoSync = options.UnsafeNoSync };
+    }
 
     /// <summary>Makes the directories and sees that they can be written to.</summary>
     /// <exception cref="MemberStartException">One cannot.</exception>
@@ -61,7 +75,9 @@ internal sealed class DataDirectory
     {
         foreach (string name in _files.List(Snap))
         {
-            if (name.StartsWith("tmp", StringComparison.Ordinal) || name.StartsWith("db.tmp", StringComparison.Ordinal))
+            // A received database that the log asks for has been renamed by now; any other one was never accepted.
+            if (name.StartsWith("tmp", StringComparison.Ordinal) || name.StartsWith("db.tmp", StringComparison.Ordinal)
+                || name.EndsWith(DatabaseSuffix, StringComparison.Ordinal))
             {
                 _files.DeleteFile(Path.Combine(Snap, name));
             }

@@ -51,7 +51,7 @@ public sealed unsafe partial class Member : IPeerReceiver
             return PeerStanding.Removed;
         }
 
-        return view.Find(memberId) is null ? PeerStanding.Unknown
+        return view.Find(memberId) is null && !IsJoinedWith(memberId) ? PeerStanding.Unknown
             : _peers.IsSameStorage(memberId, storageId) ? PeerStanding.Member
             : PeerStanding.OtherStorage;
     }
@@ -59,7 +59,7 @@ public sealed unsafe partial class Member : IPeerReceiver
     /// <inheritdoc/>
     public bool Deliver(in RaftMessage message, NativeBlock* entries)
     {
-        if (!_intake.IsClosed || !_counters.RaftStopped)
+        if (!_counters.RaftStopped)
         {
             return _inbox.TryPut(in message, entries);
         }
@@ -71,6 +71,9 @@ public sealed unsafe partial class Member : IPeerReceiver
 
         return false;
     }
+
+    /// <summary>A message without entries, as the snapshot sink delivers it.</summary>
+    private bool Deliver(RaftMessage message) => Deliver(in message, null);
 
     /// <inheritdoc/>
     public void Connected(ulong peer, ulong boot, ulong storageId)
@@ -94,11 +97,31 @@ public sealed unsafe partial class Member : IPeerReceiver
     }
 
     /// <inheritdoc/>
-    public ISnapshotSink? BeginSnapshot(in RaftMessage message, long totalBytes) => null;
+    public ISnapshotSink? BeginSnapshot(in RaftMessage message, long totalBytes) =>
+        _intake.IsClosed || message.Index <= _counters.CommittedIndex || message.Term < _counters.Term
+            ? null
+            : _snapshots.Begin(in message, totalBytes);
 
     /// <inheritdoc/>
     public void SnapshotSent(ulong peer, bool succeeded)
     {
+        ServerLog.SentSnapshot(_log, ServerLog.Id(peer), succeeded);
+        bool taken = _wiring.SentSnapshots.TryEnqueue((peer, succeeded));
+        Invariant.Check(taken, "there are fewer snapshots under way than places in the ring");
+        _raftCell.Wake();
+    }
+
+    private bool IsJoinedWith(ulong id)
+    {
+        foreach (ClusterMember member in Options.Joined?.Members ?? [])
+        {
+            if (member.Id == id)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     /// <inheritdoc/>

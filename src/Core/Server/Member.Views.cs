@@ -12,7 +12,7 @@ public sealed partial class Member
     public MvccStore Store => _parts.Machine.Store;
 
     /// <summary>The tree file, for snapshot images of pinned roots.</summary>
-    public Tree Tree => _parts.Tree;
+    public Tree Tree => Store.Tree;
 
     /// <summary>The members and the cluster version.</summary>
     public ClusterView ClusterView => _parts.Machine.Cluster.View;
@@ -39,8 +39,8 @@ public sealed partial class Member
         AppliedIndex = _counters.AppliedIndex,
         DurableAppliedIndex = Store.DurableIndex,
         SnapshotIndex = _counters.SnapshotIndex,
-        DbSizeBytes = _parts.Tree.HighWaterBytes,
-        DbSizeInUseBytes = _parts.Tree.InUseBytes,
+        DbSizeBytes = Tree.HighWaterBytes,
+        DbSizeInUseBytes = Tree.InUseBytes,
         DbSizeQuotaBytes = Options.EffectiveQuotaBytes,
         Revision = _counters.Revision,
         CompactRevision = _counters.CompactRevision,
@@ -51,5 +51,8 @@ public sealed partial class Member
         LeaderChanges = _counters.LeaderChanges,
         ProposalsFailed = System.Threading.Volatile.Read(ref _counters.ProposalsFailed),
         SlowApplies = _counters.SlowApplies,
+        LogStallMs = _counters.DiskStallNs / 1_000_000,
+        LogStallHandovers = _counters.DiskStallHandovers,
+        MessagesUnsent = _counters.MessagesUnsent,
     };
 }

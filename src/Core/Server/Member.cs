@@ -13,10 +13,12 @@ using System;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Btree;
 using Cairn.Core.Auth;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
 using Cairn.Wal;
+using Microsoft.Extensions.Logging;
 
 namespace Cairn.Core.Server;
 
@@ -65,6 +67,8 @@ public sealed partial class Member : IDisposable
     private readonly WalActor _wal;
     private readonly WalFillActor _fill;
     private readonly StoreActor _store;
+    private readonly RaftWiring _wiring;
+    private readonly SnapshotReceiver _snapshots;
     private readonly Duties _duties;
     private readonly ITransport? _transport;
     private readonly PeerTable _peers = new();
@@ -74,8 +78,10 @@ public sealed partial class Member : IDisposable
     private readonly MemberActor[] _actors;
     private readonly ColdReads _coldReads;
     private readonly IClock _clock;
+    private readonly ILogger _log;
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private string? _stopReason;
     private bool _disposed;
 
     private Member(MemberOptions options, MemberEnvironment environment, MemberParts parts, IWalObserver? observer)
@@ -83,15 +89,18 @@ public sealed partial class Member : IDisposable
         Options = options;
         _parts = parts;
         _clock = environment.Clock;
+        _log = environment.Log;
         _counters.AppliedIndex = parts.AppliedIndex;
         _counters.AppliedTerm = parts.AppliedTerm;
         _counters.CommittedIndex = parts.Core.Commit;
         _counters.SnapshotIndex = parts.SnapshotIndex;
+        _counters.TreeIndex = parts.Machine.Store.DurableIndex;
         _counters.Revision = parts.Machine.Store.Revision;
         _counters.CompactRevision = parts.Machine.Store.CompactRevision;
         _counters.Term = parts.Core.Term;
 
-        WakerCell raftCell = _raftCell, walCell = new(), fillCell = new(), treeCell = new(), snapCell = new();
+        WakerCell raftCell = _raftCell, walCell = new(), fillCell = new(), treeCell = new(), snapCell = new(),
+            fetchCell = new(), sendCell = new();
         _transport = environment.Transport;
         _inbox = new PeerInbox(environment.Pool, raftCell);
         Identity = new PeerIdentity(
@@ -104,20 +113,31 @@ public sealed partial class Member : IDisposable
         _wal = new WalActor(parts.Log, _clock, environment.Fatal, observer) { Completed = raftCell, Self = walCell };
         _fill = new WalFillActor(parts.Log, _clock) { Self = fillCell, DiskFull = OnDiskFull };
         SpscRing<SnapshotJob> jobs = new(4), saved = new(4);
-        var wiring = new RaftWiring
+        var fetch = new FetchActor(parts.Log, environment.Fatal, raftCell, fetchCell);
+        var wiring = _wiring = new RaftWiring
         {
             ToStore = new SpscRing<CommittedEntry>(8192),
             ConfChanges = new SpscRing<AppliedConfChange>(1024),
             Snapshots = saved,
             Store = _storeCell,
+            SnapshotSender = sendCell,
+            Fetch = fetch,
+            Inbox = _inbox,
+            Peers = _peers,
+            Transport = _transport,
+            View = () => ClusterView,
+            StopMember = StopBecause,
+            SnapshotEnded = index => _snapshots!.Ended(index),
         };
+        _snapshots = new SnapshotReceiver(environment, options, parts.Directory, Deliver);
         _raft = new RaftActor(
-            options, _counters, parts.Core, new WalHandOff(_wal, environment.Pool), _intake, wiring, environment.Log);
-        _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties,
+            options, _counters, parts.Core, new WalHandOff(_wal, environment.Pool), _intake, wiring, _clock, environment.Log);
+        TreeActor tree = parts.Machine.Store.TreeActor;
+        var treeHost = new TreeHost(tree, treeCell, _storeCell);
+        _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, treeHost,
             new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell, environment.Log));
         var snapshots = new SnapshotActor(
             environment, parts.Directory.Snap, options.MaxSnapshots, jobs, saved, raftCell);
-        TreeActor tree = parts.Machine.Store.TreeActor;
         tree.StoreWaker = _storeCell;
         tree.Waker = treeCell;
         tree.MajorFaults = environment.MajorFaults;
@@ -126,12 +146,16 @@ public sealed partial class Member : IDisposable
             new MemberActor(_raft, raftCell),
             new MemberActor(_wal, walCell),
             new MemberActor(_store, _storeCell),
-            new MemberActor(tree, treeCell),
+            new MemberActor(treeHost, treeCell),
             new MemberActor(_fill, fillCell),
             new MemberActor(snapshots, snapCell),
             .. MakeColdReaders(options.ColdReaders, out _coldReads),
+            new MemberActor(fetch, fetchCell),
+            new MemberActor(
+                new SnapshotSender(environment, options, () => Store, wiring.SendSnapshots, SnapshotSent), sendCell),
         ];
         _store.Stopped = _stopped;
+        ServePromotions();
         _transport?.Attach(this);
     }
 
@@ -208,7 +232,7 @@ public sealed partial class Member : IDisposable
     public ErrorCode CheckQuota(RequestKind kind, ReadOnlySpan<byte> body)
     {
         long quota = Options.EffectiveQuotaBytes;
-        long size = _parts.Tree.HighWaterBytes;
+        long size = Tree.HighWaterBytes;
         if (size + QuotaCost.UpperBound(kind, body.Length) < quota)
         {
             return ErrorCode.None;
@@ -331,6 +355,12 @@ public sealed partial class Member : IDisposable
         }
     }
 
+    /// <summary>
+    /// Why the member stops by itself (it was removed from the cluster); null otherwise. It then goes through the stop
+    /// sequence, and whoever runs it should end when <see cref="Stopped"/> completes.
+    /// </summary>
+    public string? StopReason => Volatile.Read(ref _stopReason);
+
     /// <summary>Starts the stop sequence; the actors must go on being polled until <see cref="Stopped"/>.</summary>
     public void BeginStop() => _intake.Close();
 
@@ -353,9 +383,18 @@ public sealed partial class Member : IDisposable
         _wal.Dispose();
         _fill.Dispose();
         _parts.Log.Dispose();
-        _parts.Machine.Store.Dispose();
+        _store.DisposeReplaced();
+        MvccStore store = Store;
+        Tree tree = store.Tree;
+        store.Dispose();
         _parts.Machine.Dispose();
-        _parts.Tree.Dispose();
+        tree.Dispose();
+    }
+
+    private void StopBecause(string reason)
+    {
+        Volatile.Write(ref _stopReason, reason);
+        _intake.Close();
     }
 
     private MemberActor[] MakeColdReaders(int count, out ColdReads pool)

@@ -71,7 +71,49 @@ internal sealed class MemberCounters
         set => Volatile.Write(ref _raft.Stopped, value);
     }
 
+    /// <summary>When this member last learned of a leader, monotonic ns.</summary>
+    internal long LeaderElectedNs
+    {
+        get => Volatile.Read(ref _raft.LeaderElected);
+        set => Volatile.Write(ref _raft.LeaderElected, value);
+    }
+
+    /// <summary>Age of the oldest log write that is not durable, ns.</summary>
+    internal long DiskStallNs
+    {
+        get => Volatile.Read(ref _raft.DiskStall);
+        set => Volatile.Write(ref _raft.DiskStall, value);
+    }
+
+    /// <summary>How often leadership was given up because of the disk.</summary>
+    internal long DiskStallHandovers
+    {
+        get => Volatile.Read(ref _raft.Handovers);
+        set => Volatile.Write(ref _raft.Handovers, value);
+    }
+
+    /// <summary>Messages the transport did not take.</summary>
+    internal long MessagesUnsent
+    {
+        get => Volatile.Read(ref _raft.Unsent);
+        set => Volatile.Write(ref _raft.Unsent, value);
+    }
+
     // ---- written by store ----
+
+    /// <summary>The last snapshot of a leader the store has switched to; written before the applied index.</summary>
+    internal ulong InstalledIndex
+    {
+        get => Volatile.Read(ref _store.Installed);
+        set => Volatile.Write(ref _store.Installed, value);
+    }
+
+    /// <summary>Applied index the tree holds durably.</summary>
+    internal ulong TreeIndex
+    {
+        get => Volatile.Read(ref _store.Tree);
+        set => Volatile.Write(ref _store.Tree, value);
+    }
 
     /// <summary>Applied and visible in the published view.</summary>
     internal ulong AppliedIndex
@@ -140,6 +182,10 @@ internal sealed class MemberCounters
         public ulong Leader;
         public long LeaderChanges;
         public long ProposalsPending;
+        public long LeaderElected;
+        public long DiskStall;
+        public long Handovers;
+        public long Unsent;
         public bool ReadsAreLocal;
         public bool WantsApplied;
         public bool Stopped;
@@ -150,6 +196,8 @@ internal sealed class MemberCounters
     {
         public ulong Applied;
         public ulong AppliedTerm;
+        public ulong Installed;
+        public ulong Tree;
         public long Revision;
         public long CompactRevision;
         public long SlowApplies;

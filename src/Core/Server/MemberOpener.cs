@@ -15,8 +15,6 @@ using System.IO;
 using System.Text;
 using Cairn.Base;
 using Cairn.Btree;
-using Cairn.Core.Auth;
-using Cairn.Core.Leases;
 using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
@@ -26,7 +24,7 @@ using Cairn.Wal;
 namespace Cairn.Core.Server;
 
 /// <summary>Opens one data directory. Used once.</summary>
-internal sealed unsafe class MemberOpener : IDisposable
+internal sealed unsafe partial class MemberOpener : IDisposable
 {
     private readonly MemberOptions _options;
     private readonly MemberEnvironment _environment;
@@ -87,13 +85,13 @@ internal sealed unsafe class MemberOpener : IDisposable
         {
             if (_options.InitialClusterState == InitialClusterState.Existing)
             {
-                throw new MemberStartException(
-                    "cannot fetch cluster info from peer urls: joining an existing cluster is not built yet; "
-                    + "use --initial-cluster-state new, or a data directory that has a WAL");
+                RequireJoined();
             }
-
-            _initial = InitialMembership.From(_options);
-            RequireSoleVoter(_initial.Members.Count);
+            else
+            {
+                _initial = InitialMembership.From(_options);
+                RequireTransport(_initial.Members.Count);
+            }
         }
         else if (!hasTree)
         {
@@ -103,12 +101,7 @@ internal sealed unsafe class MemberOpener : IDisposable
         }
 
         _directory.Prepare();
-        _tree = Tree.Open(
-            _files,
-            _directory.Tree,
-            new TreeOptions { ReserveBytes = ReserveBytes(), NoSync = _options.UnsafeNoSync },
-            _environment.Fatal);
-        ReadTreeMeta();
+        OpenTree();
         return hasWal ? Restart() : Create();
     }
 
@@ -123,12 +116,21 @@ internal sealed unsafe class MemberOpener : IDisposable
                 + $"{_directory.Wal}: give the right --wal-dir, or move the file away to start a new member");
         }
 
-        _identity = new WalMetadata(_initial!.LocalId, _initial.ClusterId, NonZeroRandom());
+        _identity = _initial is null
+            ? new WalMetadata(_options.Joined!.LocalId, _options.Joined.ClusterId, NonZeroRandom())
+            : new WalMetadata(_initial.LocalId, _initial.ClusterId, NonZeroRandom());
         RestoreState(null);
         _directory.RemoveLeftovers();
         WalLog log = WalDirectory.Create(_files, _directory.Wal, _identity.ToBytes(), _walOptions);
         try
         {
+            if (_initial is null)
+            {
+                ServerLog.Joining(
+                    _environment.Log, ServerLog.Id(_identity.MemberId), ServerLog.Id(_identity.ClusterId), _options.DataDir);
+                return Finish(log, Empty());
+            }
+
             ServerLog.StartingNew(
                 _environment.Log, ServerLog.Id(_identity.MemberId), ServerLog.Id(_identity.ClusterId), _options.DataDir);
             return Finish(log, Bootstrapped());
@@ -142,8 +144,7 @@ internal sealed unsafe class MemberOpener : IDisposable
 
     private RaftCore Bootstrapped()
     {
-        var core = new RaftCore(
-            RaftSettings(), new PoolPayloads(_environment.Pool), default, ConfState.Empty, 0, 0, default);
+        RaftCore core = Empty();
         var entries = new RaftEntry[_initial!.Members.Count];
         for (int i = 0; i < entries.Length; i++)
         {
@@ -153,6 +154,10 @@ internal sealed unsafe class MemberOpener : IDisposable
         core.Bootstrap(entries);
         return core;
     }
+
+    /// <summary>A core that knows nothing: of a new cluster before its first entries, or of a member that joins.</summary>
+    private RaftCore Empty(HardState state = default) => new(
+        RaftSettings(), new PoolPayloads(_environment.Pool), state, ConfState.Empty, 0, 0, default, _environment.Random);
 
     // ---- a restart ----
 
@@ -182,7 +187,7 @@ internal sealed unsafe class MemberOpener : IDisposable
                 }
 
                 _directory.RemoveLeftovers();
-                RaftCore core = _initial is null ? Restored(recovery) : Bootstrapped();
+                RaftCore core = _initial is not null ? Bootstrapped() : Restored(recovery);
                 ServerLog.Restarting(
                     _environment.Log,
                     ServerLog.Id(_identity.ClusterId),
@@ -234,6 +239,11 @@ internal sealed unsafe class MemberOpener : IDisposable
 
         if (_startIndex > _consistentIndex)
         {
+            SwitchToReceived();
+        }
+
+        if (_startIndex > _consistentIndex)
+        {
             throw new MemberStartException(
                 $"database file {_directory.Tree} does not match with snapshot: its consistent index is "
                 + $"{_consistentIndex}, the newest snapshot is at index {_startIndex}; "
@@ -275,20 +285,33 @@ internal sealed unsafe class MemberOpener : IDisposable
                 + $"{_options.DataDir} must be removed");
         }
 
-        RequireSoleVoter(StateMachine.ConfStateOf(view).Voters.Length);
+        RequireTransport(view.Members.Length);
     }
 
     /// <summary>A crash between the making of the log and its first entries: begin again as the same member.</summary>
     private void JudgeEmptyLog()
     {
-        _initial = InitialMembership.From(_options);
-        RequireSoleVoter(_initial.Members.Count);
-        if (_initial.LocalId != _identity.MemberId || _initial.ClusterId != _identity.ClusterId)
+        ulong member, cluster;
+        if (_options.InitialClusterState == InitialClusterState.Existing)
+        {
+            // Nothing was ever received: whoever is the leader sends it all, and names the members.
+            (member, cluster) = _options.Joined is { } joined
+                ? (joined.LocalId, joined.ClusterId)
+                : (_identity.MemberId, _identity.ClusterId);
+        }
+        else
+        {
+            _initial = InitialMembership.From(_options);
+            RequireTransport(_initial.Members.Count);
+            (member, cluster) = (_initial.LocalId, _initial.ClusterId);
+        }
+
+        if (member != _identity.MemberId || cluster != _identity.ClusterId)
         {
             throw new MemberStartException(
                 $"{_directory.Wal} holds no entries and belongs to member {_identity.MemberId:x} of cluster "
-                + $"{_identity.ClusterId:x}, the options describe member {_initial.LocalId:x} of cluster "
-                + $"{_initial.ClusterId:x}: correct the options, or remove the data directory");
+                + $"{_identity.ClusterId:x}, the options describe member {member:x} of cluster "
+                + $"{cluster:x}: correct the options, or remove the data directory");
         }
 
         RestoreState(null);
@@ -322,6 +345,13 @@ internal sealed unsafe class MemberOpener : IDisposable
 
     private RaftCore Restored(WalRecovery recovery)
     {
+        WalHardState hard = recovery.HardState;
+        var state = new HardState(hard.Term, hard.Vote, hard.Commit);
+        if (recovery.LastIndex == 0 && _consistentIndex == 0)
+        {
+            return Empty(state); // joining: at most a term and a vote are known
+        }
+
         List<RaftEntry> entries = [];
         foreach (ref readonly WalEntry entry in recovery.Entries)
         {
@@ -334,15 +364,17 @@ internal sealed unsafe class MemberOpener : IDisposable
             }
         }
 
-        WalHardState state = recovery.HardState;
-        return new RaftCore(
+        var core = new RaftCore(
             RaftSettings(),
             new PoolPayloads(_environment.Pool),
-            new HardState(state.Term, state.Vote, state.Commit),
+            state,
             StateMachine.ConfStateOf(_machine!.Cluster.View),
             _consistentIndex,
             _consistentTerm,
-            System.Runtime.InteropServices.CollectionsMarshal.AsSpan(entries));
+            System.Runtime.InteropServices.CollectionsMarshal.AsSpan(entries),
+            _environment.Random);
+        KeepOlder(core, recovery);
+        return core;
     }
 
     // ---- both ----
@@ -350,19 +382,8 @@ internal sealed unsafe class MemberOpener : IDisposable
     /// <summary>Restores everything that lives in the tree, in the order that counts: leases before keys.</summary>
     private void RestoreState(WalRecovery? recovery)
     {
-        _store = MvccStore.Open(
-            _tree!,
-            new MvccOptions { Pool = _environment.Pool, BufferBytesMax = _options.BufferBytes },
-            _environment.Fatal);
-        var leases = new Lessor(
-            Lessor.MinimumTtlSeconds(_options.ElectionMs, _options.HeartbeatMs), _environment.Random.NextUInt64());
-        leases.Restore(_store);
-        _store.RestoreLeases(leases);
-        var alarms = new AlarmStore();
-        alarms.Restore(_store);
-        var auth = new AuthStore();
-        auth.Restore(_store);
-        auth.EnsureRevision(_store);
+        LoadedState loaded = LoadedState.From(_tree!, _options, _environment);
+        _store = loaded.Store;
         Cluster cluster = RestoredCluster();
         if (recovery is not null)
         {
@@ -373,7 +394,7 @@ internal sealed unsafe class MemberOpener : IDisposable
         RequireKnownVersion(cluster.View.Version);
         RequireKnownVersion(_judged?.View.Version ?? string.Empty);
         _machine = new StateMachine(
-            _store, leases, alarms, auth, cluster, _identity.ClusterId, _identity.MemberId, _options, _environment);
+            _store, loaded.Leases, loaded.Alarms, loaded.Auth, cluster, _identity.ClusterId, _identity.MemberId, _options, _environment);
         _machine.ConfigurationChanged(unwritten: true);
     }
 
@@ -385,85 +406,6 @@ internal sealed unsafe class MemberOpener : IDisposable
         cluster.RestoreFromBuckets(_store!, takeMembers: _startIndex > 0 && !snapshotHasMembers);
         return cluster;
     }
-
-    /// <summary>
-    /// Membership entries that the tree already holds go to memory; every entry that apply will meet is looked into, so
-    /// that an unknown kind refuses the start instead of ending a running member.
-    /// </summary>
-    /// <param name="recovery">The log.</param>
-    /// <param name="cluster">Gets the membership entries at or below consistent_index.</param>
-    /// <param name="judged">Gets all of them.</param>
-    private void Replay(WalRecovery recovery, Cluster cluster, Cluster judged)
-    {
-        foreach (ref readonly WalEntry entry in recovery.Entries)
-        {
-            bool held = entry.Index <= _consistentIndex;
-            if (entry.Type == (byte)EntryType.ConfChange)
-            {
-                if (!ConfChange.TryParse(entry.Payload, out ConfChange change))
-                {
-                    throw Undecodable(in entry, "its bytes are not a ConfChange");
-                }
-
-                try
-                {
-                    _ = judged.ApplyConfChange((MembershipChange)change.Type, change.NodeId, change.Context, null);
-                    if (held)
-                    {
-                        _ = cluster.ApplyConfChange((MembershipChange)change.Type, change.NodeId, change.Context, null);
-                    }
-                }
-                catch (InvalidDataException e)
-                {
-                    throw Undecodable(in entry, e.Message);
-                }
-
-                continue;
-            }
-
-            if (entry.Type != (byte)EntryType.Normal)
-            {
-                throw Undecodable(in entry, $"entry type {entry.Type} is not one etcd writes");
-            }
-
-            if (entry.Length == 0)
-            {
-                continue;
-            }
-
-            if (!InternalRaftRequest.TryParse(entry.Payload, out InternalRaftRequest request))
-            {
-                if (held)
-                {
-                    continue; // the tree says it was applied; what it was concerns nobody any more
-                }
-
-                throw Undecodable(in entry, "its bytes are neither an InternalRaftRequest nor a v2 Request");
-            }
-
-            if (!held && !InternalRaftRequest.IsKnown((int)request.Kind))
-            {
-                throw Undecodable(in entry, $"request kind {(int)request.Kind} is unknown to this server");
-            }
-
-            try
-            {
-                _ = StateMachine.ReplayCluster(in request, judged, null);
-                if (held)
-                {
-                    _ = StateMachine.ReplayCluster(in request, cluster, null);
-                }
-            }
-            catch (InvalidDataException e)
-            {
-                throw Undecodable(in entry, e.Message);
-            }
-        }
-    }
-
-    private MemberStartException Undecodable(in WalEntry entry, string reason) => new(
-        $"{_directory.Wal}: log entry {entry.Index} of term {entry.Term} cannot be applied: {reason}; "
-        + "nothing was changed, start a server version that knows it");
 
     private void RequireKnownVersion(string clusterVersion)
     {
@@ -480,15 +422,6 @@ internal sealed unsafe class MemberOpener : IDisposable
         bool parsed = SemanticVersion.TryParse(_options.ServerVersion, out SemanticVersion own);
         Invariant.Check(parsed, "the server's own version is MAJOR.MINOR.PATCH");
         return (version.Major, version.Minor).CompareTo((own.Major, own.Minor)) > 0;
-    }
-
-    private static void RequireSoleVoter(int voters)
-    {
-        if (voters != 1)
-        {
-            throw new MemberStartException(
-                $"this cluster has {voters} voting members; only clusters of one member are served so far");
-        }
     }
 
     /// <summary>The few keys of bucket meta that decide before anything else is read.</summary>
@@ -583,17 +516,6 @@ internal sealed unsafe class MemberOpener : IDisposable
             Boot = _boot,
             PreVote = _options.PreVote,
         };
-    }
-
-    private long ReserveBytes()
-    {
-        if (_options.TreeReserveBytes > 0)
-        {
-            return _options.TreeReserveBytes;
-        }
-
-        long quota = _options.EffectiveQuotaBytes;
-        return quota >= long.MaxValue / 4 ? 1L << 40 : Math.Max(64L << 30, 4 * quota);
     }
 
     private ulong NonZeroRandom()

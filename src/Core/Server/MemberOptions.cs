@@ -80,6 +80,9 @@ public sealed record MemberOptions
     /// <summary>Interval of that comparison.</summary>
     public long CompactHashCheckMs { get; init; } = 60_000;
 
+    /// <summary>Pace at which a snapshot is sent to a peer, bytes a second; 0 = as fast as it goes.</summary>
+    public long SnapshotBytesPerSecond { get; init; } = 128L << 20;
+
     /// <summary>Entries between two snapshot files.</summary>
     public ulong SnapshotCount { get; init; } = 10_000;
 

@@ -51,4 +51,13 @@ public readonly record struct MemberStatus
     public long ProposalsFailed { get; init; }
 
     public long SlowApplies { get; init; }
+
+    /// <summary>How long the oldest log write has been waiting for the disk, milliseconds; health looks at it.</summary>
+    public long LogStallMs { get; init; }
+
+    /// <summary>How often leadership was given up because the log's disk stood still.</summary>
+    public long LogStallHandovers { get; init; }
+
+    /// <summary>Messages to peers that no link took.</summary>
+    public long MessagesUnsent { get; init; }
 }

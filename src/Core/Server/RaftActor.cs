@@ -1,12 +1,13 @@
 // RaftActor: the raft thread. Owns RaftCore and everything between a proposal and its commit.
 //
-// Never waits  for a disk, a socket or a page: units go to the WAL ring, committed entries to the store ring, and
-//              what does not fit stays in the core until the next poll.
+// Never waits  for a disk, a socket or a page: units go to the WAL ring, committed entries to the store ring, messages to
+//              the transport (which takes or refuses them), and what does not fit stays in the core until the next poll.
 // Batching     natural: while the WAL syncs batch N, batch N+1 gathers in the rings. No timer delays a proposal.
-// Waiters      one slot per log index from append until the applied index has passed it. Raft holds the pipeline's
-//              reference that long, so a slot cannot be reused while an entry points at it.
-// Deadlines    looked at ten times a second. A slot that passed its own is told: ContextDeadlineExceeded when it was
-//              never appended (no leader), Timeout when its outcome is unknown.
+// Waiters      RaftActor.Waiters: one slot per log index from append until the applied index has passed it, or per
+//              request id while the proposal is with the leader. Raft holds the pipeline's reference that long, so a
+//              slot cannot be reused while an entry points at it.
+// Peers        RaftActor.Messages: what comes in and goes out; RaftActor.Snapshots: marks, sending, installing;
+//              RaftActor.Leadership: hand-over, the disk watchdog, the stop sequence.
 // Publishing   commit, term, leader and "reads are local" with release-stores, commit before the entries up to it
 //              are visible to the store.
 // Allocation   none in steady state.
@@ -18,10 +19,20 @@ using Microsoft.Extensions.Logging;
 
 namespace Cairn.Core.Server;
 
-/// <summary>Returns payload blocks to the member's pool.</summary>
+/// <summary>Returns payload blocks to the member's pool: of one entry, or shared by those of one message.</summary>
 internal sealed unsafe class PoolPayloads(NativePool pool) : IPayloadOwner
 {
-    public void Release(nint owner) => pool.Return((NativeBlock*)owner);
+    public void Release(nint owner)
+    {
+        if (EntryFrame.IsShared(owner))
+        {
+            EntryFrame.Release(pool, owner);
+        }
+        else
+        {
+            pool.Return((NativeBlock*)owner);
+        }
+    }
 }
 
 /// <summary>The rings and wakers around the raft thread.</summary>
@@ -34,6 +45,37 @@ internal sealed class RaftWiring
     internal required SpscRing<SnapshotJob> Snapshots { get; init; }
 
     internal required IWaker Store { get; init; }
+
+    /// <summary>Snapshots the store has to switch to.</summary>
+    internal SpscRing<SnapshotInstall> Installs { get; } = new(4);
+
+    /// <summary>Snapshots to be sent.</summary>
+    internal SpscRing<RaftMessage> SendSnapshots { get; } = new(64);
+
+    /// <summary>How sending them ended.</summary>
+    internal MpscRing<(ulong Peer, bool Succeeded)> SentSnapshots { get; } = new(64);
+
+    internal required IWaker SnapshotSender { get; init; }
+
+    internal required FetchActor Fetch { get; init; }
+
+    internal required PeerInbox Inbox { get; init; }
+
+    internal required PeerTable Peers { get; init; }
+
+    internal ITransport? Transport { get; init; }
+
+    /// <summary>The members as last applied.</summary>
+    internal required Func<Membership.ClusterView> View { get; init; }
+
+    /// <summary>What other threads ask of raft.</summary>
+    internal MpscRing<RaftCommand> Commands { get; } = new(256);
+
+    /// <summary>A received snapshot is done with: switched to, or refused.</summary>
+    internal required Action<ulong> SnapshotEnded { get; init; }
+
+    /// <summary>Ends the intake: the member stops itself.</summary>
+    internal required Action<string> StopMember { get; init; }
 }
 
 /// <summary>Drives one raft member.</summary>
@@ -54,17 +96,16 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     private readonly SpscRing<SnapshotJob> _snapshots;
     private readonly IWaker _store;
     private readonly ILogger _log;
-    private readonly RequestSlot?[] _waiters = new RequestSlot?[MaxInFlight];
     private readonly SlotQueue _control = new(2048);
     private readonly SlotQueue _normal = new(8192);
     private readonly ReadBarrier _reads;
     private readonly RaftProposal[] _batch = new RaftProposal[BatchProposals];
     private readonly RequestSlot?[] _batchSlots = new RequestSlot?[BatchProposals];
     private readonly RaftEntry[] _copied = new RaftEntry[64];
+    private readonly RaftWiring _wiring;
+    private readonly IClock _clock;
     private ulong _leader;
     private long _nextScanNs;
-    private long _stopDeadlineNs;
-    private bool _stopFlushed;
 
     internal RaftActor(
         MemberOptions options,
@@ -73,8 +114,12 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         WalHandOff wal,
         Intake intake,
         RaftWiring wiring,
+        IClock clock,
         ILogger log)
     {
+        _wiring = wiring;
+        _clock = clock;
+        _transport = wiring.Transport;
         _options = options;
         _counters = counters;
         _core = core;
@@ -98,20 +143,34 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     /// <inheritdoc/>
     public bool Poll(long nowNs)
     {
+        if (_counters.RaftStopped)
+        {
+            NextDeadlineNs = long.MaxValue;
+            return FinishStopped();
+        }
+
         bool worked = _wal.TakeDurable(_core);
-        worked |= TakeApplied();
+        worked |= TakeApplied(nowNs);
+        worked |= TakePeers(nowNs);
+        worked |= TakeMessages();
         worked |= TakeProposals(nowNs);
+        worked |= TakeCommands(nowNs);
         worked |= _reads.Ask(nowNs);
         _core.Tick(nowNs);
-        worked |= GiveAppends();
-        worked |= TakeRoleChanges();
+        worked |= GiveAppends(nowNs);
+        worked |= GiveMessages();
+        worked |= TakeRoleChanges(nowNs);
         worked |= GiveCommitted(nowNs);
         worked |= _reads.Finish(_core.Applied);
-        worked |= GiveSnapshotMark();
+        worked |= GiveSnapshots();
         Scan(nowNs);
+        WatchDisk(nowNs);
+        worked |= Lead(nowNs);
         worked |= Stop(nowNs);
         worked |= AskForApplied();
-        NextDeadlineNs = worked ? nowNs : Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue);
+        NextDeadlineNs = worked
+            ? nowNs
+            : Math.Min(_reads.NextDeadlineNs, Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue));
         return worked;
     }
 
@@ -119,12 +178,14 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     public void Dispose()
     {
         FailAll(ErrorCode.Stopped);
+        DisposeMessages();
         _core.Dispose();
         _wal.Dispose();
     }
 
     private bool HasWaiters =>
         _core.Applied != _core.LastIndex || _normal.Count > 0 || _control.Count > 0 || _reads.Count > 0
+        || _forwarded.Count > 0 || _heldChanges.Count > 0 || _moves.Count > 0 || _wal.IsBusy || _stopAtNs != 0
         || _intake.IsClosed;
 
     /// <summary>
@@ -145,41 +206,51 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
             || _core.Applying < _core.Commit
             || _core.LastIndex - _core.Applied > MaxInFlight / 2
             || _intake.IsClosed;
-        _counters.ProposalsPending = (long)(_core.LastIndex - _core.Applied) + _control.Count + _normal.Count;
+        _counters.ProposalsPending =
+            (long)(_core.LastIndex - _core.Applied) + _control.Count + _normal.Count + _forwarded.Count;
 
         // The flag is visible before the index is looked at, as the store's index is before it looks at the flag.
         System.Threading.Interlocked.MemoryBarrier();
         return _counters.RaftWantsApplied && _counters.AppliedIndex != _core.Applied;
     }
 
-    private bool TakeApplied()
+    private bool TakeApplied(long nowNs)
     {
         ulong applied = _counters.AppliedIndex;
-        bool worked = false;
+        bool worked = TakeInstalled();
         while (_confChanges.TryDequeue(out AppliedConfChange change))
         {
-            _ = _core.ApplyConfChange(new ConfChangeStep(change.Type, change.NodeId));
-            PublishReads();
+            TakeConfChange(in change, nowNs);
             worked = true;
         }
 
-        if (applied == _core.Applied)
+        if (applied <= _core.Applied)
         {
             return worked;
         }
 
-        for (ulong i = _core.Applied + 1; i <= applied; i++)
-        {
-            ref RequestSlot? waiter = ref _waiters[i % MaxInFlight];
-            if (waiter is not null)
-            {
-                waiter.DropReference();
-                waiter = null;
-            }
-        }
-
+        DropWaiters(_core.Applied, applied);
         _core.ReportApplied(applied);
         return true;
+    }
+
+    private void TakeConfChange(in AppliedConfChange change, long nowNs)
+    {
+        // What a snapshot has overtaken is in its configuration already.
+        if (change.Index > _core.Applied && _core.PendingSnapshot == 0)
+        {
+            _ = _core.ApplyConfChange(new ConfChangeStep(change.Type, change.NodeId));
+            _lastConfIndex = change.Index;
+        }
+
+        // Only now the caller hears of it, or its next change would be refused for this one (raft.md 2.4.10).
+        change.Slot?.CompleteClaimed(change.Outcome);
+        if (change.NodeId == _core.Id && change.Type == ConfChangeType.RemoveNode)
+        {
+            StopBecauseRemoved(nowNs);
+        }
+
+        PublishReads();
     }
 
     private bool TakeProposals(long nowNs)
@@ -187,10 +258,10 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         bool worked = Drain(_intake.Control, _control) | Drain(_intake.Normal, _normal);
         if (_core.Role != RaftRole.Leader)
         {
-            return worked;
+            return Forward(nowNs) | worked;
         }
 
-        while (Gather(nowNs, out int count))
+        while (Gather(nowNs, BatchProposals, out int count))
         {
             worked = true;
             _core.Propose(_batch.AsSpan(0, count));
@@ -222,15 +293,15 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     }
 
     /// <summary>Fills the batch from the two queues, control first.</summary>
-    private bool Gather(long nowNs, out int count)
+    private bool Gather(long nowNs, int limit, out int count)
     {
         count = 0;
         long bytes = 0;
-        ulong room = MaxInFlight - (_core.LastIndex - _core.Applied);
-        int limit = (int)Math.Min(BatchProposals, room);
+        ulong inFlight = _core.LastIndex - _core.Applied + (ulong)_forwarded.Count;
+        limit = inFlight >= MaxInFlight ? 0 : (int)Math.Min((ulong)limit, MaxInFlight - inFlight);
         while (count < limit && bytes < BatchBytes)
         {
-            SlotQueue queue = _control.Count > 0 ? _control : _normal;
+            SlotQueue queue = CanRetryChange ? _heldChanges : _control.Count > 0 ? _control : _normal;
             if (queue.Count == 0)
             {
                 break;
@@ -264,37 +335,44 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     {
         if (proposal.Result == ProposalResult.Appended)
         {
-            slot.Index = proposal.Index;
-            ref RequestSlot? waiter = ref _waiters[proposal.Index % MaxInFlight];
-            Invariant.Check(waiter is null, "one waiter an index");
-            waiter = slot;
+            Await(slot, proposal.Index, proposal.Term);
             return;
         }
 
         slot.GivePayload((NativeBlock*)proposal.Owner);
+        if (proposal.Result == ProposalResult.ConfChangePending && !_heldChanges.IsFull)
+        {
+            // One change at a time; the next follows as soon as it is applied, its caller's deadline permitting.
+            _heldAtApplied = _core.Applied;
+            _heldChanges.Enqueue(slot);
+            return;
+        }
+
         System.Threading.Interlocked.Increment(ref _counters.ProposalsFailed);
         _ = slot.TryComplete(proposal.Result switch
         {
             ProposalResult.TooMuchUncommitted => ErrorCode.TooManyRequests,
             ProposalResult.NotLeader => ErrorCode.NotLeader,
+            ProposalResult.ConfChangePending => ErrorCode.TooManyRequests,
+            ProposalResult.ConfChangeRefused => ErrorCode.Unhealthy,
             _ => ErrorCode.ProposalDropped,
         });
         slot.DropReference();
     }
 
-    private bool GiveAppends()
+    private bool GiveAppends(long nowNs)
     {
         bool any = false;
         while (_wal.HasRoom && _core.TryTakeAppend(out AppendUnit unit))
         {
-            _wal.Give(_core, in unit, mustSync: _stopFlushed);
+            _wal.Give(_core, in unit, mustSync: _stopFlushed, nowNs);
             any = true;
         }
 
         return any;
     }
 
-    private bool TakeRoleChanges()
+    private bool TakeRoleChanges(long nowNs)
     {
         bool any = false;
         while (_core.TryTakeRoleChange(out RoleChange change))
@@ -321,6 +399,11 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
                 _counters.LeaderChanges++;
             }
 
+            if (change.Leader != 0)
+            {
+                _counters.LeaderElectedNs = nowNs;
+            }
+
             _leader = change.Leader;
             _counters.Leader = change.Leader;
             _store.Wake();
@@ -341,7 +424,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
             for (int i = 0; i < count; i++)
             {
                 ref RaftEntry entry = ref _copied[i];
-                RequestSlot? slot = _waiters[entry.Index % MaxInFlight];
+                RequestSlot? slot = WaiterOf(in entry);
                 if (slot is not null)
                 {
                     slot.DurableNs = nowNs;
@@ -371,140 +454,5 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         }
 
         return any;
-    }
-
-    private bool GiveSnapshotMark()
-    {
-        if (_wal.TakeMarked(out SnapshotJob? done))
-        {
-            _counters.SnapshotIndex = done.Index;
-            if (done.Index > _options.CatchupEntries)
-            {
-                _core.Compact(done.Index - _options.CatchupEntries);
-            }
-        }
-
-        if (_wal.IsMarking || !_wal.HasRoom || !_snapshots.TryDequeue(out SnapshotJob job))
-        {
-            return false;
-        }
-
-        Invariant.Check(_core.Commit >= job.Index, "a snapshot holds only what is committed");
-        _wal.GiveMark(_core, job);
-        return true;
-    }
-
-    private void Scan(long nowNs)
-    {
-        if (nowNs < _nextScanNs)
-        {
-            return;
-        }
-
-        _nextScanNs = nowNs + ScanNs;
-        Expire(_control, nowNs);
-        Expire(_normal, nowNs);
-        _reads.Expire(nowNs);
-        for (ulong i = _core.Applied + 1; i <= _core.LastIndex; i++)
-        {
-            RequestSlot? slot = _waiters[i % MaxInFlight];
-            if (slot is not null && slot.DeadlineNs <= nowNs && slot.TryComplete(ErrorCode.Timeout))
-            {
-                System.Threading.Interlocked.Increment(ref _counters.ProposalsFailed);
-            }
-        }
-    }
-
-    /// <summary>Slots that were never appended: what etcd answers is the deadline of its own context.</summary>
-    private void Expire(SlotQueue queue, long nowNs)
-    {
-        for (int i = 0; i < queue.Count; i++)
-        {
-            if (queue[i].DeadlineNs <= nowNs && queue[i].TryComplete(ErrorCode.ContextDeadlineExceeded))
-            {
-                System.Threading.Interlocked.Increment(ref _counters.ProposalsFailed);
-            }
-        }
-
-        while (queue.Count > 0 && queue[0].IsDecided)
-        {
-            queue.Dequeue().DropReference();
-        }
-    }
-
-    /// <summary>
-    /// Raft's part of the stop sequence: nothing new, what is appended gets its chance, then the final hard state.
-    /// </summary>
-    private bool Stop(long nowNs)
-    {
-        if (!_intake.IsClosed)
-        {
-            return false;
-        }
-
-        Refuse(_intake.Control, _control);
-        Refuse(_intake.Normal, _normal);
-        _reads.Fail(ErrorCode.Stopped);
-        if (_counters.RaftStopped)
-        {
-            return false;
-        }
-
-        if (_stopDeadlineNs == 0)
-        {
-            _stopDeadlineNs = nowNs + _options.RequestTimeoutNs;
-            ServerLog.Stopping(_log, _core.LastIndex, _core.Commit);
-        }
-
-        bool pending = _core.Role == RaftRole.Leader && _core.Applied < _core.LastIndex;
-        if (pending && nowNs < _stopDeadlineNs)
-        {
-            return false;
-        }
-
-        if (!_stopFlushed)
-        {
-            FailWaiters(ErrorCode.Stopped);
-            _core.FlushCommit();
-            _stopFlushed = true;
-            return true;
-        }
-
-        if (_wal.IsBusy)
-        {
-            return false;
-        }
-
-        _counters.RaftStopped = true;
-        _store.Wake();
-        return true;
-    }
-
-    private static void Refuse(MpscRing<RequestSlot> ring, SlotQueue queue)
-    {
-        _ = Drain(ring, queue);
-        while (queue.Count > 0)
-        {
-            RequestSlot slot = queue.Dequeue();
-            _ = slot.TryComplete(ErrorCode.Stopped);
-            slot.DropReference();
-            _ = Drain(ring, queue);
-        }
-    }
-
-    private void FailWaiters(ErrorCode outcome)
-    {
-        for (ulong i = _core.Applied + 1; i <= _core.LastIndex; i++)
-        {
-            _ = _waiters[i % MaxInFlight]?.TryComplete(outcome);
-        }
-    }
-
-    private void FailAll(ErrorCode outcome)
-    {
-        FailWaiters(outcome);
-        Refuse(_intake.Control, _control);
-        Refuse(_intake.Normal, _normal);
-        _reads.Fail(outcome);
     }
 }

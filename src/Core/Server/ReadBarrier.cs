@@ -3,6 +3,9 @@
 // One question to raft stands for every read queued before it (behaviour.md §3). The queue is first in, first out:
 //   [ confirmed: their index is known, they wait for apply | asked: one context is out | not asked yet ]
 // A read that comes while a question is out joins the next one. Contexts are never reused.
+// Retries    A question without answer is asked again every 500 ms; an answer to any of its tries counts, for each try was
+//            made after the reads came. A question that failed because another member leads now ends its reads with
+//            "leader changed"; one that failed for any other reason is asked again.
 using Cairn.Base;
 using Cairn.Core.Protocol;
 using Cairn.Core.Raft;
@@ -20,6 +23,9 @@ internal sealed class ReadBarrier
     private int _confirmed;
     private int _asked;
     private ulong _context;
+    private ulong _firstContext; // of the question that is out
+    private ulong _askedLeader;
+    private ulong _askedTerm;
     private long _retryAtNs;
 
     internal ReadBarrier(RaftCore core, MpscRing<RequestSlot> ring)
@@ -41,26 +47,49 @@ internal sealed class ReadBarrier
         }
 
         int fresh = _slots.Count - _confirmed - _asked;
-        if (fresh == 0 || _asked > 0 || (nowNs < _retryAtNs && !any))
+        if (_asked > 0)
+        {
+            if (nowNs >= _retryAtNs)
+            {
+                _retryAtNs = nowNs + RetryNs;
+                if (_core.ReadIndex(++_context, out ulong again) == ReadIndexResult.Ready)
+                {
+                    int asked = _asked;
+                    _asked = 0;
+                    Confirm(asked, again);
+                    return true;
+                }
+            }
+
+            return any;
+        }
+
+        // Without a leader it is asked again in a while, or at once when there is one.
+        bool mayAsk = any || nowNs >= _retryAtNs || _core.Leader != _askedLeader;
+        if (fresh == 0 || !mayAsk)
         {
             return any;
         }
 
+        _askedLeader = _core.Leader;
+        _askedTerm = _core.Term;
+        _firstContext = _context + 1;
+        _retryAtNs = nowNs + RetryNs;
         switch (_core.ReadIndex(++_context, out ulong index))
         {
             case ReadIndexResult.Ready:
                 Confirm(fresh, index);
-                _retryAtNs = 0;
                 return true;
             case ReadIndexResult.Waiting:
                 _asked = fresh;
-                _retryAtNs = 0;
                 return true;
             default:
-                _retryAtNs = nowNs + RetryNs;
                 return any;
         }
     }
+
+    /// <summary>When to look again without a wake; monotonic ns.</summary>
+    internal long NextDeadlineNs => _slots.Count > _confirmed ? _retryAtNs : long.MaxValue;
 
     /// <summary>Takes raft's answers and completes the reads whose index is applied.</summary>
     internal bool Finish(ulong applied)
@@ -68,9 +97,15 @@ internal sealed class ReadBarrier
         bool any = false;
         while (_core.TryTakeRead(out ReadState read))
         {
-            if (read.Context != _context || _asked == 0)
+            if (read.Context < _firstContext || _asked == 0)
             {
                 continue; // an answer to a question nobody waits for any more
+            }
+
+            bool isOtherLeader = _core.Leader != 0 && (_core.Leader != _askedLeader || _core.Term != _askedTerm);
+            if (!read.IsConfirmed && !isOtherLeader && read.Context != _context)
+            {
+                continue; // a later try is still out
             }
 
             any = true;
@@ -80,7 +115,7 @@ internal sealed class ReadBarrier
             {
                 Confirm(asked, read.Index);
             }
-            else
+            else if (isOtherLeader)
             {
                 for (int i = 0; i < asked; i++)
                 {

@@ -91,6 +91,9 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     /// <summary>Index of the entry, once appended; 0 before. Of a read: the index it waited for.</summary>
     public ulong Index;
 
+    /// <summary>Term of the entry at <see cref="Index"/>.</summary>
+    internal ulong EntryTerm;
+
     /// <summary>When the member gives up on it (monotonic ns). Set when it is submitted.</summary>
     internal long DeadlineNs;
 
@@ -142,6 +145,22 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         return request.Slice(prefix, bodyLength);
     }
 
+    /// <summary>Makes it a change of membership: the entry is a raftpb.ConfChange with this slot's id.</summary>
+    /// <param name="type">What changes.</param>
+    /// <param name="nodeId">Which member.</param>
+    /// <param name="context">JSON of the member; empty for a removal.</param>
+    internal void BeginConfChange(ConfChangeType type, ulong nodeId, ReadOnlySpan<byte> context)
+    {
+        ReleasePayload();
+        EntryType = EntryType.ConfChange;
+        Lane = ProposalLane.Control;
+        var change = new ConfChange { Id = Id, Type = type, NodeId = nodeId, Context = context };
+        _payload = _pool.Rent(change.Size);
+        _payload->Length = change.Size;
+        var writer = new ProtoWriter(NativeBlock.Span(_payload));
+        change.Write(ref writer);
+    }
+
     /// <summary>
     /// The caller no longer wants the answer (its client went away, its own deadline passed): ends the await with
     /// <paramref name="reason"/> unless the outcome is already there. The request itself may still take effect.
@@ -185,6 +204,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         AuthRevision = 0;
         ReceivedNs = ProposedNs = DurableNs = CommittedNs = AppliedNs = SentNs = 0;
         Index = 0;
+        EntryTerm = 0;
         QuotaCost = 0;
         _state = Idle;
         Volatile.Write(ref _references, 1);
@@ -281,7 +301,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         writer.WriteVarintFieldIfSet(3, AuthRevision);
     }
 
-    private void ReleasePayload()
+    internal void ReleasePayload()
     {
         if (_payload is not null)
         {

@@ -86,4 +86,48 @@ internal static partial class ServerLog
 
     [LoggerMessage(20, LogLevel.Warning, "a conf change was refused at apply and has no effect")]
     internal static partial void ConfChangeRefused(ILogger log, ulong index, string reason);
+
+    [LoggerMessage(40, LogLevel.Information, "sending database snapshot")]
+    internal static partial void SendingSnapshot(ILogger log, string localMemberId, string remotePeerId, ulong snapshotIndex);
+
+    [LoggerMessage(41, LogLevel.Information, "sent database snapshot")]
+    internal static partial void SentSnapshot(ILogger log, string remotePeerId, bool succeeded);
+
+    [LoggerMessage(42, LogLevel.Information, "receiving database snapshot")]
+    internal static partial void ReceivingSnapshot(
+        ILogger log, string localMemberId, string remotePeerId, ulong snapshotIndex, long bytes);
+
+    [LoggerMessage(43, LogLevel.Information, "received and saved database snapshot")]
+    internal static partial void ReceivedSnapshot(ILogger log, ulong snapshotIndex, string path);
+
+    [LoggerMessage(44, LogLevel.Warning, "failed to receive database snapshot")]
+    internal static partial void RefusedSnapshot(ILogger log, ulong snapshotIndex, string error);
+
+    [LoggerMessage(45, LogLevel.Information, "applied snapshot")]
+    internal static partial void InstalledSnapshot(ILogger log, ulong snapshotIndex);
+
+    [LoggerMessage(46, LogLevel.Information, "leadership transfer starting")]
+    internal static partial void TransferringLeadership(ILogger log, string currentLeaderMemberId, string transfereeMemberId);
+
+    [LoggerMessage(47, LogLevel.Warning, "the log's disk does not answer; handing leadership over")]
+    internal static partial void HandingOver(ILogger log, string localMemberId, string transfereeMemberId, long waitedMs);
+
+    [LoggerMessage(48, LogLevel.Warning, "the log's disk does not answer; stepping down")]
+    internal static partial void SteppingDown(ILogger log, string localMemberId, long waitedMs);
+
+    [LoggerMessage(49, LogLevel.Warning,
+        "the member has been permanently removed from the cluster; the data-dir used by this member must be removed")]
+    internal static partial void SelfRemoved(ILogger log, string localMemberId, string dataDir);
+
+    [LoggerMessage(50, LogLevel.Warning, "a peer says that this member was removed from the cluster")]
+    internal static partial void ToldRemoved(ILogger log, string localMemberId, string remotePeerId);
+
+    [LoggerMessage(51, LogLevel.Information, "joining an existing cluster")]
+    internal static partial void Joining(ILogger log, string localMemberId, string clusterId, string dataDir);
+
+    [LoggerMessage(52, LogLevel.Information, "completed the switch to a database snapshot found at the start")]
+    internal static partial void SwitchedAtStart(ILogger log, ulong snapshotIndex, string path);
+
+    [LoggerMessage(53, LogLevel.Warning, "rejecting membership change; unhealthy cluster")]
+    internal static partial void RefusedChange(ILogger log, string change, string memberId, string reason);
 }

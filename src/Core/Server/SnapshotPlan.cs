@@ -25,6 +25,13 @@ internal sealed class SnapshotPlan
         _log = log;
     }
 
+    /// <summary>A snapshot of the leader took the state's place.</summary>
+    internal void Reset(ulong index)
+    {
+        _captured = null;
+        _last = index;
+    }
+
     /// <summary>A freeze was handed to the tree; takes its point if a snapshot is due.</summary>
     internal void Captured(ulong index, ulong term, StateMachine machine)
     {

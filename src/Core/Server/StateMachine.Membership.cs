@@ -169,4 +169,7 @@ internal sealed partial class StateMachine
 /// <param name="Index">Its entry.</param>
 /// <param name="Type">raftpb's type.</param>
 /// <param name="NodeId">0 when it was refused: raft applies a no-op.</param>
-internal readonly record struct AppliedConfChange(ulong Index, ConfChangeType Type, ulong NodeId);
+/// <param name="Slot">Claimed, or null: who proposed it here. Raft ends it after it has switched.</param>
+/// <param name="Outcome">What the slot is told.</param>
+internal readonly record struct AppliedConfChange(
+    ulong Index, ConfChangeType Type, ulong NodeId, RequestSlot? Slot = null, ErrorCode Outcome = ErrorCode.None);

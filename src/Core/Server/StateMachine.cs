@@ -8,6 +8,7 @@
 // Failure    An entry that does not decode, or of a kind nobody built, ends the member: going on would make this
 //            replica differ from the others.
 using System;
+using System.Threading;
 using Cairn.Base;
 using Cairn.Core.Auth;
 using Cairn.Core.Leases;
@@ -31,7 +32,11 @@ internal sealed partial class StateMachine : IDisposable
     private readonly ILogger _log;
     private readonly LeaseKeySet _revokedKeys = new();
     private readonly ResponseScratch _scratch;
-    private readonly SeamAuthorizer _authorizer;
+    private SeamAuthorizer _authorizer;
+    private MvccStore _store;
+    private Cluster _cluster;
+    private AlarmStore _alarms;
+    private AuthStore _auth;
 
     internal StateMachine(
         MvccStore store,
@@ -44,11 +49,11 @@ internal sealed partial class StateMachine : IDisposable
         MemberOptions options,
         MemberEnvironment environment)
     {
-        Store = store;
+        _store = store;
         Leases = leases;
-        Alarms = alarms;
-        Auth = auth;
-        Cluster = cluster;
+        _alarms = alarms;
+        _auth = auth;
+        _cluster = cluster;
         _clusterId = clusterId;
         _memberId = memberId;
         _quotaBytes = options.EffectiveQuotaBytes;
@@ -59,15 +64,25 @@ internal sealed partial class StateMachine : IDisposable
         Discarded = new NativeBuffer(environment.Pool);
     }
 
-    internal MvccStore Store { get; }
+    /// <summary>Any thread; changes when a snapshot of a leader takes the state's place.</summary>
+    internal MvccStore Store => Volatile.Read(ref _store);
 
-    internal Lessor Leases { get; }
+    internal Lessor Leases { get; private set; }
 
-    internal AlarmStore Alarms { get; }
+    /// <summary>Any thread, as <see cref="Store"/>.</summary>
+    internal AlarmStore Alarms => Volatile.Read(ref _alarms);
 
-    internal AuthStore Auth { get; }
+    /// <summary>Any thread, as <see cref="Store"/>.</summary>
+    internal AuthStore Auth => Volatile.Read(ref _auth);
 
-    internal Cluster Cluster { get; }
+    /// <summary>Any thread, as <see cref="Store"/>.</summary>
+    internal Cluster Cluster => Volatile.Read(ref _cluster);
+
+    /// <summary>
+    /// Called on the store thread after the whole state was replaced (a snapshot of the leader): whoever follows it (watch
+    /// hub, lease clock) begins anew from here. Subscribed before the actors run.
+    /// </summary>
+    internal Action<StateMachine>? Replaced { get; set; }
 
     /// <summary>An applied write met the quota. Reset by whoever proposes the alarm.</summary>
     internal bool SpaceAlarmWanted { get; set; }
@@ -113,6 +128,21 @@ internal sealed partial class StateMachine : IDisposable
             default:
                 return ErrorCode.UnknownMethod;
         }
+    }
+
+    /// <summary>Another state takes the place of this one; nothing of the old one is written any more.</summary>
+    internal void Replace(in LoadedState loaded, Cluster cluster)
+    {
+        Leases.Dispose();
+        Leases = loaded.Leases;
+        _authorizer = new SeamAuthorizer(loaded.Auth);
+        Volatile.Write(ref _alarms, loaded.Alarms);
+        Volatile.Write(ref _auth, loaded.Auth);
+        Volatile.Write(ref _cluster, cluster);
+        Volatile.Write(ref _store, loaded.Store);
+        ConfChanges.Clear();
+        ConfigurationChanged(unwritten: true);
+        Replaced?.Invoke(this);
     }
 
     public void Dispose()

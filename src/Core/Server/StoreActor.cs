@@ -10,11 +10,13 @@
 //            commits, nothing is applied: the ring fills up and admission says "too many requests".
 // Allocation none per entry. Rare entries (membership, auth, alarms) and snapshots may allocate.
 using System;
+using System.Collections.Generic;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
+using Cairn.Core.Raft;
 using Microsoft.Extensions.Logging;
 
 namespace Cairn.Core.Server;
@@ -28,7 +30,12 @@ internal sealed partial class StoreActor : IActor
     private readonly MemberOptions _options;
     private readonly MemberCounters _counters;
     private readonly StateMachine _machine;
-    private readonly MvccStore _store;
+    private readonly MemberEnvironment _environment;
+    private readonly DataDirectory _directory;
+    private readonly TreeHost _tree;
+    private readonly SpscRing<SnapshotInstall> _installs;
+    private readonly Queue<AppliedConfChange> _changeWaiters = new();
+    private MvccStore _store;
     private readonly IClock _clock;
     private readonly ILogger _log;
     private readonly SpscRing<CommittedEntry> _entries;
@@ -57,8 +64,13 @@ internal sealed partial class StoreActor : IActor
         MpscRing<StoreCommand> commands,
         IWaker raft,
         Duties duties,
+        TreeHost tree,
         SnapshotPlan snapshots)
     {
+        _environment = environment;
+        _directory = parts.Directory;
+        _tree = tree;
+        _installs = wiring.Installs;
         _options = options;
         _counters = counters;
         _machine = parts.Machine;
@@ -90,6 +102,14 @@ internal sealed partial class StoreActor : IActor
     public bool Poll(long nowNs)
     {
         bool worked = ApplyBatch(nowNs);
+        bool installing = Install();
+        if (installing && _install is not null)
+        {
+            NextDeadlineNs = long.MaxValue; // until the tree thread rests, which wakes this one
+            return worked;
+        }
+
+        worked |= installing;
         worked |= TakeCommands();
         worked |= Freeze(nowNs);
         worked |= _store.Work(nowNs);
@@ -109,6 +129,7 @@ internal sealed partial class StoreActor : IActor
         }
 
         int count = 0;
+        bool changed = false;
         while (count < BatchEntries && !_store.MustPause && _entries.TryDequeue(out CommittedEntry entry))
         {
             ApplyOne(in entry);
@@ -128,8 +149,16 @@ internal sealed partial class StoreActor : IActor
         while (_machine.ConfChanges.Count > 0)
         {
             // Before the applied index moves: raft learns of a change no later than that it is applied.
-            bool taken = _confChanges.TryEnqueue(_machine.ConfChanges.Dequeue());
+            AppliedConfChange change = _machine.ConfChanges.Dequeue();
+            if (_changeWaiters.TryPeek(out AppliedConfChange waiter) && waiter.Index == change.Index)
+            {
+                _ = _changeWaiters.Dequeue();
+                change = change with { Slot = waiter.Slot, Outcome = waiter.Outcome };
+            }
+
+            bool taken = _confChanges.TryEnqueue(change);
             Invariant.Check(taken, "raft takes conf changes faster than they are committed");
+            changed = true;
         }
 
         _store.PublishView();
@@ -139,7 +168,7 @@ internal sealed partial class StoreActor : IActor
         _counters.AppliedIndex = _applied;
         Answer(_clock.NowNs);
         Interlocked.MemoryBarrier();
-        if (_counters.RaftWantsApplied)
+        if (changed || _counters.RaftWantsApplied)
         {
             _raft.Wake();
         }
@@ -174,6 +203,13 @@ internal sealed partial class StoreActor : IActor
 
         if (!wanted)
         {
+            return;
+        }
+
+        if (entry.Type == (byte)EntryType.ConfChange)
+        {
+            // Raft tells the caller, after it has switched.
+            _changeWaiters.Enqueue(new AppliedConfChange(entry.Index, default, 0, slot, outcome));
             return;
         }
 
@@ -263,6 +299,7 @@ internal sealed partial class StoreActor : IActor
     private bool FinishWaiters()
     {
         bool worked = false;
+        _counters.TreeIndex = _store.DurableIndex;
         if (_durableWaiters.Count > 0)
         {
             worked |= _durableWaiters.Release(_store.DurableIndex);
@@ -284,7 +321,7 @@ internal sealed partial class StoreActor : IActor
     /// <summary>The store's part of the stop sequence: everything committed is applied, durable, and nobody waits.</summary>
     private bool Stop()
     {
-        if (!_counters.RaftStopped || _counters.StoreStopped || !_entries.IsEmpty)
+        if (!_counters.RaftStopped || _counters.StoreStopped || !_entries.IsEmpty || _install is not null)
         {
             return false;
         }
@@ -317,7 +354,7 @@ internal sealed partial class StoreActor : IActor
             next = Math.Min(next, _firstPendingNs + (_options.BatchIntervalMs * 1_000_000L));
         }
 
-        if (_store.HasDeferredWork)
+        if (_store.HasDeferredWork || _replaced.Count > 0)
         {
             next = Math.Min(next, nowNs + DeferredWorkNs);
         }

@@ -28,9 +28,9 @@ internal sealed unsafe class WalHandOff : IDisposable
     private int _pendingHead;
     private int _pendingCount;
     private ulong _sequence;
+    private long _nowNs;
     private SnapshotJob? _marking;
     private ulong _markSequence;
-    private NativeBlock* _markConfState;
     private SnapshotJob? _marked;
 
     internal WalHandOff(WalActor wal, NativePool pool)
@@ -49,6 +49,15 @@ internal sealed unsafe class WalHandOff : IDisposable
 
     internal bool IsMarking => _marking is not null;
 
+    /// <summary>Highest of raft's own sequences that is durable.</summary>
+    internal ulong DurableCoreSequence { get; private set; }
+
+    /// <summary>Index of the newest snapshot record given.</summary>
+    internal ulong LastMarkIndex { get; private set; }
+
+    /// <summary>How long the oldest unit has been waiting for the disk; 0 when none is.</summary>
+    internal long OldestAgeNs(long nowNs) => _pendingCount == 0 ? 0 : nowNs - _pending[_pendingHead].GivenNs;
+
     /// <summary>Most entries RaftCore puts into one unit (RaftConfig.MaxUnitEntries).</summary>
     internal const int UnitEntriesMax = 1024;
 
@@ -56,13 +65,22 @@ internal sealed unsafe class WalHandOff : IDisposable
     /// <param name="core">Whose entries.</param>
     /// <param name="unit">What to write.</param>
     /// <param name="mustSync">Sync it whatever it holds: the last one of a clean stop.</param>
-    internal void Give(RaftCore core, in AppendUnit unit, bool mustSync)
+    /// <param name="nowNs">For <see cref="OldestAgeNs"/>.</param>
+    internal void Give(RaftCore core, in AppendUnit unit, bool mustSync, long nowNs)
     {
+        _nowNs = nowNs;
         WalEntry* entries = null;
         if (unit.EntryCount > 0)
         {
             entries = Reserve(unit.EntryCount);
             Fill(core, unit.FirstIndex, unit.EntryCount, entries);
+        }
+
+        NativeBlock* confState = unit.SnapshotState is null ? null : Copy(unit.SnapshotState.ToBytes());
+        if (confState is not null)
+        {
+            // A snapshot from the leader. Segments below it go with a later mark, when the store has switched.
+            LastMarkIndex = unit.SnapshotIndex;
         }
 
         Enqueue(
@@ -75,20 +93,28 @@ internal sealed unsafe class WalHandOff : IDisposable
                 Vote = unit.HardState.Vote,
                 Commit = unit.HardState.Commit,
                 MustSync = unit.MustSync | mustSync,
+                HasSnapshot = confState is not null,
+                SnapshotIndex = unit.SnapshotIndex,
+                SnapshotTerm = unit.SnapshotTerm,
+                SnapshotConfState = confState is null ? null : NativeBlock.Data(confState),
+                SnapshotConfStateLength = confState is null ? 0 : confState->Length,
             },
-            unit.Sequence);
+            unit.Sequence,
+            confState);
     }
 
     /// <summary>
     /// Writes a snapshot record with the present hard state; the snapshot file is durable already. After all of raft's
     /// units were given, so that the state names nothing that is not written before it.
     /// </summary>
-    internal void GiveMark(RaftCore core, SnapshotJob job)
+    /// <param name="core">Whose state.</param>
+    /// <param name="job">The snapshot.</param>
+    /// <param name="releaseIndex">Segments that hold nothing above it may go.</param>
+    internal void GiveMark(RaftCore core, SnapshotJob job, ulong releaseIndex)
     {
         _marking = job;
-        _markConfState = _pool.Rent(job.ConfState.Length);
-        _markConfState->Length = job.ConfState.Length;
-        job.ConfState.CopyTo(NativeBlock.Span(_markConfState));
+        LastMarkIndex = job.Index;
+        NativeBlock* confState = Copy(job.ConfState);
         Enqueue(
             new WalUnit
             {
@@ -100,11 +126,12 @@ internal sealed unsafe class WalHandOff : IDisposable
                 HasSnapshot = true,
                 SnapshotIndex = job.Index,
                 SnapshotTerm = job.Term,
-                SnapshotConfState = NativeBlock.Data(_markConfState),
+                SnapshotConfState = NativeBlock.Data(confState),
                 SnapshotConfStateLength = job.ConfState.Length,
-                ReleaseIndex = job.Index,
+                ReleaseIndex = releaseIndex,
             },
-            0);
+            0,
+            confState);
         _markSequence = _sequence;
     }
 
@@ -130,6 +157,12 @@ internal sealed unsafe class WalHandOff : IDisposable
                 acknowledged = unit.CoreSequence;
             }
 
+            if (unit.ConfState is not null)
+            {
+                _pool.Return(unit.ConfState);
+                unit.ConfState = null;
+            }
+
             _arenaHead = unit.ArenaEnd;
             _pendingHead = (_pendingHead + 1) % UnitsMax;
             _pendingCount--;
@@ -138,13 +171,12 @@ internal sealed unsafe class WalHandOff : IDisposable
 
         if (acknowledged != 0)
         {
+            DurableCoreSequence = acknowledged;
             core.WalDurable(acknowledged);
         }
 
         if (_marking is not null && _markSequence <= durable)
         {
-            _pool.Return(_markConfState);
-            _markConfState = null;
             _marked = _marking;
             _marking = null;
         }
@@ -154,10 +186,15 @@ internal sealed unsafe class WalHandOff : IDisposable
 
     public void Dispose()
     {
-        if (_markConfState is not null)
+        for (; _pendingCount > 0; _pendingCount--)
         {
-            _pool.Return(_markConfState);
-            _markConfState = null;
+            ref Pending unit = ref _pending[_pendingHead];
+            if (unit.ConfState is not null)
+            {
+                _pool.Return(unit.ConfState);
+            }
+
+            _pendingHead = (_pendingHead + 1) % UnitsMax;
         }
 
         NativeMemory.Free(_arena);
@@ -201,7 +238,15 @@ internal sealed unsafe class WalHandOff : IDisposable
         }
     }
 
-    private void Enqueue(WalUnit unit, ulong coreSequence)
+    private NativeBlock* Copy(ReadOnlySpan<byte> bytes)
+    {
+        NativeBlock* block = _pool.Rent(bytes.Length);
+        block->Length = bytes.Length;
+        bytes.CopyTo(NativeBlock.Span(block));
+        return block;
+    }
+
+    private void Enqueue(WalUnit unit, ulong coreSequence, NativeBlock* confState)
     {
         unit.Sequence = ++_sequence;
         _pending[(_pendingHead + _pendingCount++) % UnitsMax] = new Pending
@@ -209,6 +254,8 @@ internal sealed unsafe class WalHandOff : IDisposable
             Sequence = unit.Sequence,
             CoreSequence = coreSequence,
             ArenaEnd = _arenaTail,
+            GivenNs = _nowNs,
+            ConfState = confState,
         };
         bool taken = _wal.TryEnqueue(in unit);
         Invariant.Check(taken, "the WAL ring holds more units than may be pending");
@@ -219,5 +266,7 @@ internal sealed unsafe class WalHandOff : IDisposable
         public ulong Sequence;
         public ulong CoreSequence; // 0: not one of raft's
         public long ArenaEnd;
+        public long GivenNs;
+        public NativeBlock* ConfState; // of a snapshot record; returned when durable
     }
 }

@@ -27,6 +27,9 @@ internal sealed unsafe class MemoryNetwork
     /// <summary>True drops a message instead of sending it.</summary>
     public Func<RaftMessage, bool>? Drop { get; set; }
 
+    /// <summary>How many more times a message is delivered.</summary>
+    public Func<RaftMessage, int>? Repeat { get; set; }
+
     /// <summary>Time for deadlines of calls and pacing of snapshots.</summary>
     public IClock Clock { get; set; } = SystemClock.Instance;
 
@@ -205,7 +208,12 @@ internal sealed unsafe class MemoryNetwork
             EntryFrame.Write(entries, body);
             RaftMessage copy = message;
             int count = entries.Length;
-            network.Later(Id, message.To, PeerLanes.Of(message.Type), 64 + body.Length, () => Arrive(copy, body, count, boot));
+            for (int again = network.Repeat?.Invoke(message) ?? 0; again >= 0; again--)
+            {
+                network.Later(
+                    Id, message.To, PeerLanes.Of(message.Type), 64 + body.Length, () => Arrive(copy, body, count, boot));
+            }
+
             return true;
         }
 
