@@ -55,41 +55,37 @@ internal static class ClusterChecks
             return (null, Invalid(remote, "member count is unequal"));
         }
 
-        var taken = new bool[options.InitialCluster.Count];
-        var members = new ClusterMember[remote.Members.Count];
+        // Both in the order of their URLs, as etcd goes through them: it shows in the message.
+        List<ClusterMember> known = [.. remote.Members];
+        known.Sort(static (a, b) => string.CompareOrdinal(string.Join(',', a.PeerUrls), string.Join(',', b.PeerUrls)));
+        List<InitialMember> given = [.. options.InitialCluster];
+        given.Sort(static (a, b) => string.CompareOrdinal(string.Join(',', a.PeerUrls), string.Join(',', b.PeerUrls)));
+        var members = new ClusterMember[known.Count];
         ulong local = 0;
         for (int i = 0; i < members.Length; i++)
         {
-            ClusterMember known = remote.Members[i];
+            string? differs = "";
             int match = -1;
-            string last = "";
-            for (int j = 0; j < taken.Length && match < 0; j++)
+            while (differs is not null && ++match < given.Count)
             {
-                if (taken[j])
-                {
-                    continue;
-                }
-
-                string? differs = await PeerUrls.CompareAsync(
-                    known.PeerUrls, options.InitialCluster[j].PeerUrls, resolver, deadline);
-                match = differs is null ? j : -1;
-                last = differs ?? "";
+                differs = await PeerUrls.CompareAsync(known[i].PeerUrls, given[match].PeerUrls, resolver, deadline);
             }
 
-            if (match < 0)
+            if (differs is not null)
             {
                 return (null, Invalid(remote, "PeerURLs: no match found for existing member ("
-                    + MemberIds.ToText(known.Id) + ", " + PeerUrls.Show(known.PeerUrls) + "), last resolver error (" + last + ")"));
+                    + MemberIds.ToText(known[i].Id) + ", " + PeerUrls.Show(known[i].PeerUrls) + "), last resolver error ("
+                    + differs + ")"));
             }
 
-            taken[match] = true;
-            InitialMember mine = options.InitialCluster[match];
-            members[i] = known with { Name = mine.Name };
-            local = mine.Name == options.Name ? known.Id : local;
+            members[i] = known[i] with { Name = given[match].Name };
+            local = given[match].Name == options.Name ? known[i].Id : local;
         }
 
         Array.Sort(members, static (a, b) => a.Id.CompareTo(b.Id));
-        return (new JoinedCluster(remote.ClusterId, local, members), "");
+        return local == 0
+            ? (null, Invalid(remote, "no member has the peer URLs of \"" + options.Name + "\""))
+            : (new JoinedCluster(remote.ClusterId, local, members), "");
     }
 
     /// <summary>
