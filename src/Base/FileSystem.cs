@@ -78,6 +78,10 @@ public interface IFileSystem
     /// <summary>Renames a file or directory, replacing an existing file.</summary>
     void Rename(string from, string to);
 
+    /// <summary>The same for a new name put together by the caller, where the file system can do without a string.</summary>
+    void Rename(string from, string directory, ReadOnlySpan<char> name) =>
+        Rename(from, string.Concat(directory, directory.EndsWith('/') ? "" : "/", name));
+
     void DeleteFile(string path);
 
     /// <summary>Removes a directory with everything in it.</summary>

@@ -34,6 +34,7 @@ internal static unsafe partial class Libc
     public const int Access = 13;
     public const int Invalid = 22;
     public const int NoSpace = 28;
+    public const int NameTooLong = 36;
     public const int NotSupported = 95;
     public const int OverDiskQuota = 122;
 
@@ -98,6 +99,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", EntryPoint = "rename", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int Rename(string from, string to);
+
+    [LibraryImport("libc", EntryPoint = "rename", SetLastError = true)]
+    public static partial int Rename(byte* from, byte* to);
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     public static partial nint Futex(nint number, int* word, int operation, int value, TimeSpec* timeout, nint unused, int unused3);

@@ -2,6 +2,7 @@
 using System;
 using System.IO;
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace Cairn.Base;
 
@@ -59,6 +60,35 @@ public sealed class PosixFileSystem : IFileSystem
         if (Libc.Rename(from, to) != 0)
         {
             throw Posix.Failure("rename", from + " -> " + to, Marshal.GetLastPInvokeError());
+        }
+    }
+
+    public unsafe void Rename(string from, string directory, ReadOnlySpan<char> name)
+    {
+        const int PathMax = 4096; // the system's own limit, the final zero included
+        byte* oldPath = stackalloc byte[PathMax];
+        byte* newPath = stackalloc byte[PathMax];
+        int oldLength = 0;
+        int newLength = 0;
+        bool fits = Append(from, oldPath, ref oldLength) && Append(directory, newPath, ref newLength)
+            && (directory.EndsWith('/') || Append("/", newPath, ref newLength)) && Append(name, newPath, ref newLength);
+        if (!fits || Libc.Rename(oldPath, newPath) != 0)
+        {
+            string names = string.Concat(from, " -> ", directory, "/") + name.ToString();
+            throw Posix.Failure("rename", names, fits ? Marshal.GetLastPInvokeError() : Libc.NameTooLong);
+        }
+
+        // Always leaves a zero behind.
+        static bool Append(ReadOnlySpan<char> text, byte* path, ref int length)
+        {
+            if (!Encoding.UTF8.TryGetBytes(text, new Span<byte>(path + length, PathMax - 1 - length), out int written))
+            {
+                return false;
+            }
+
+            length += written;
+            path[length] = 0;
+            return true;
         }
     }
 

@@ -179,7 +179,11 @@ public sealed unsafe class TreeWriter
     {
         if (_nodeCount == _nodes.Count)
         {
-            _nodes.Add(new Node(_nodeCount));
+            // Twice as many at once: commits of varying size soon find the pool large enough for all of them.
+            for (int more = Math.Max(_nodes.Count, 32); more > 0; more--)
+            {
+                _nodes.Add(new Node(_nodes.Count));
+            }
         }
 
         Node node = _nodes[_nodeCount++]!;

@@ -11,6 +11,7 @@ namespace Cairn.Wal;
 /// <summary>One segment on disk.</summary>
 internal sealed class Segment
 {
+    /// <summary>One found or made at the start.</summary>
     public Segment(ulong sequence, ulong firstIndex, string path, IFile file)
     {
         Sequence = sequence;
@@ -19,25 +20,36 @@ internal sealed class Segment
         File = file;
     }
 
-    public ulong Sequence { get; }
+    /// <summary>A prepared one: <see cref="Name"/> it when it is taken into use.</summary>
+    public Segment(IFile file) => File = file;
+
+    public ulong Sequence { get; private set; }
 
     /// <summary>The index in the name: the first entry that may be in it.</summary>
-    public ulong FirstIndex { get; }
+    public ulong FirstIndex { get; private set; }
 
-    public string Path { get; }
+    /// <summary>As found in the directory; null for one of this process, whose name follows from its numbers.</summary>
+    public string? Path { get; }
 
     /// <summary>Open and locked; written by the WAL thread while it is the last segment.</summary>
     public IFile File { get; }
 
     /// <summary>Used length to which walfill shall truncate it, or -1.</summary>
     public long TruncateTo { get; set; } = -1;
+
+    /// <summary>Gives a prepared segment its numbers; before anybody else knows it.</summary>
+    public void Name(ulong sequence, ulong firstIndex)
+    {
+        Sequence = sequence;
+        FirstIndex = firstIndex;
+    }
 }
 
 internal sealed class SegmentTable
 {
     private readonly Lock _lock = new();
-    private readonly List<Segment> _segments = [];
-    private readonly Dictionary<ulong, string> _paths = []; // released segments too, until they are deleted
+    private readonly List<Segment> _segments = new(64); // room beforehand: a cut allocates nothing
+    private readonly Dictionary<ulong, (ulong FirstIndex, string? Path)> _names = new(256); // released ones too, until they are deleted
 
     /// <summary>The newest segment. Opening thread only.</summary>
     public Segment Last => _segments[^1];
@@ -53,7 +65,7 @@ internal sealed class SegmentTable
             }
 
             _segments.Add(segment);
-            _paths[segment.Sequence] = segment.Path;
+            _names[segment.Sequence] = (segment.FirstIndex, segment.Path);
         }
     }
 
@@ -126,11 +138,12 @@ internal sealed class SegmentTable
     }
 
     /// <summary>Where a segment can be read, released or not; null when it is gone.</summary>
-    public string? PathOf(ulong sequence)
+    public string? PathOf(ulong sequence, string directory)
     {
         lock (_lock)
         {
-            return _paths.GetValueOrDefault(sequence);
+            return !_names.TryGetValue(sequence, out (ulong FirstIndex, string? Path) name) ? null
+                : name.Path ?? WalFormat.Join(directory, WalFormat.SegmentName(sequence, name.FirstIndex));
         }
     }
 
@@ -139,7 +152,7 @@ internal sealed class SegmentTable
     {
         lock (_lock)
         {
-            _paths.Remove(sequence);
+            _names.Remove(sequence);
         }
     }
 

@@ -7,7 +7,8 @@
 // Invariants Points ascend by entry index. Between a point's offset and the next point, the entries from the point's
 //            index up to the next one's stand in the file consecutively: writing an index again drops the points at
 //            or above it and starts a new one.
-using System.Collections.Generic;
+using System;
+using System.Runtime.InteropServices;
 using System.Threading;
 
 namespace Cairn.Wal;
@@ -21,13 +22,18 @@ namespace Cairn.Wal;
 internal readonly record struct SparsePoint(ulong Index, ulong Sequence, int Offset, uint Crc, ulong Previous);
 
 /// <summary>The points, and the range of entries that can be read.</summary>
-internal sealed class SparseIndex
+internal sealed unsafe class SparseIndex
 {
     public const int BytesBetweenPoints = 64 << 10;
 
     private readonly Lock _lock = new();
-    private readonly List<SparsePoint> _points = new(4096);
+    private SparsePoint* _points; // native: grows with the log, a thousand points a segment, and is nobody's garbage
+    private int _count;
+    private int _capacity;
     private ulong _lastIndex;
+
+    // Read by threads that may outlive the log's owner; freed when nobody can ask any more.
+    ~SparseIndex() => NativeMemory.Free(_points);
 
     /// <summary>Last entry that is written, 0 before the first.</summary>
     public ulong LastIndex
@@ -51,8 +57,14 @@ internal sealed class SparseIndex
         {
             // A jump means that a snapshot took the place of everything before.
             int keep = point.Index > point.Previous + 1 ? 0 : Find(point.Index - 1) + 1;
-            _points.RemoveRange(keep, _points.Count - keep);
-            _points.Add(point);
+            _count = keep;
+            if (_count == _capacity)
+            {
+                _capacity = Math.Max(4096, _capacity * 2);
+                _points = (SparsePoint*)NativeMemory.Realloc(_points, (nuint)_capacity * (nuint)sizeof(SparsePoint));
+            }
+
+            _points[_count++] = point;
         }
     }
 
@@ -71,12 +83,13 @@ internal sealed class SparseIndex
         lock (_lock)
         {
             int count = 0;
-            while (count < _points.Count && _points[count].Sequence < sequence)
+            while (count < _count && _points[count].Sequence < sequence)
             {
                 count++;
             }
 
-            _points.RemoveRange(0, count);
+            new ReadOnlySpan<SparsePoint>(_points + count, _count - count).CopyTo(new Span<SparsePoint>(_points, _count - count));
+            _count -= count;
         }
     }
 
@@ -102,7 +115,7 @@ internal sealed class SparseIndex
             }
 
             point = _points[at];
-            runEnd = at + 1 < _points.Count ? _points[at + 1].Index : _lastIndex + 1;
+            runEnd = at + 1 < _count ? _points[at + 1].Index : _lastIndex + 1;
             return WalReadStatus.Ok;
         }
     }
@@ -111,7 +124,7 @@ internal sealed class SparseIndex
     private int Find(ulong index)
     {
         int low = 0;
-        int high = _points.Count;
+        int high = _count;
         while (low < high)
         {
             int middle = (low + high) >>> 1;

@@ -316,7 +316,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         _encoder.AppendRaw(RecordType.Metadata, _log.Metadata.Span);
         _encoder.AppendState(_log.State, 0);
         _nextHead = _encoder.Length;
-        _file = _next.File;
+        _file = _next.Segment.File;
         _offset = 0;
     }
 
@@ -327,7 +327,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         try
         {
             IFile file = WalDirectory.NewFile(_log.Files, path, default, _options);
-            return new PreparedSegment(file, path, WalDirectory.FillingFor(file, 0, _options));
+            return new PreparedSegment(new Segment(file), path, WalDirectory.FillingFor(file, 0, _options));
         }
         catch (FileSystemException e)
         {
@@ -391,18 +391,20 @@ public sealed unsafe class WalActor : IActor, IDisposable
 
     private void EndCut(long previousEnd)
     {
-        string path = WalFormat.Join(_log.Directory, WalFormat.SegmentName(_nextSequence, _nextFirstIndex));
+        Span<char> name = stackalloc char[WalFormat.SegmentNameLength];
+        WalFormat.WriteSegmentName(name, _nextSequence, _nextFirstIndex);
         try
         {
-            _log.Files.Rename(_next!.TemporaryPath, path);
+            _log.Files.Rename(_next!.TemporaryPath, _log.Directory, name);
             _log.Files.SyncDirectory(_log.Directory);
         }
         catch (FileSystemException e)
         {
-            Fail("name the next segment", path, 0, e.Message, e);
+            Fail("name the next segment", WalFormat.Join(_log.Directory, name.ToString()), 0, e.Message, e);
         }
 
-        _log.Use(new Segment(_nextSequence, _nextFirstIndex, path, _next.File), previousEnd, _nextHead, _next.Filling);
+        _next.Segment.Name(_nextSequence, _nextFirstIndex);
+        _log.Use(_next.Segment, previousEnd, _nextHead, _next.Filling);
         _next = null;
         _log.FillWaker?.Wake();
     }

@@ -110,7 +110,7 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
             if (FillCurrent() || PrepareNext())
             {
                 Volatile.Write(ref _lastError, null);
-                return _options.FillPauseNs;
+                return IsBehind ? 0 : _options.FillPauseNs;
             }
         }
         catch (FileSystemException e)
@@ -130,6 +130,12 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
 
         return IdleNs;
     }
+
+    /// <summary>
+    /// The segment in use fills up faster than the next one is prepared: pacing would leave the WAL thread without
+    /// one, and making it there costs every writer more than a burst of zeros.
+    /// </summary>
+    private bool IsBehind => !_log.HasPrepared && _log.Position > _options.SegmentBytes / 4 * 3;
 
     private void Report(FileSystemException e)
     {
@@ -192,7 +198,8 @@ public sealed unsafe class WalFillActor : IActor, IDisposable
             _preparing.Sync();
             IFile file = _preparing;
             _preparing = null;
-            _log.OfferPrepared(new PreparedSegment(file, _preparingPath, Filling: null));
+            _prepared = 0;
+            _log.OfferPrepared(new PreparedSegment(new Segment(file), _preparingPath, Filling: null));
         }
 
         return true;

@@ -9,6 +9,7 @@
 // Source: etcd server/storage/wal (encoder.go, decoder.go), as described by the project's storage notes.
 using System;
 using System.Globalization;
+using Cairn.Base;
 
 namespace Cairn.Wal;
 
@@ -49,9 +50,25 @@ internal static class WalFormat
 
     private const byte LayoutCheck = FrameHeaderBytes == sizeof(ulong) ? 0 : -1;
 
+    public const int SegmentNameLength = 16 + 1 + 16 + 4;
+
     /// <summary>SEQUENCE-INDEX.wal, both as 16 hexadecimal digits.</summary>
-    public static string SegmentName(ulong sequence, ulong firstIndex) =>
-        string.Create(CultureInfo.InvariantCulture, $"{sequence:x16}-{firstIndex:x16}{SegmentSuffix}");
+    public static string SegmentName(ulong sequence, ulong firstIndex)
+    {
+        Span<char> name = stackalloc char[SegmentNameLength];
+        WriteSegmentName(name, sequence, firstIndex);
+        return name.ToString();
+    }
+
+    /// <summary>The same into <see cref="SegmentNameLength"/> characters.</summary>
+    public static void WriteSegmentName(Span<char> name, ulong sequence, ulong firstIndex)
+    {
+        _ = sequence.TryFormat(name, out int first, "x16", CultureInfo.InvariantCulture);
+        name[16] = '-';
+        _ = firstIndex.TryFormat(name[17..], out int second, "x16", CultureInfo.InvariantCulture);
+        SegmentSuffix.CopyTo(name[33..]);
+        Invariant.Check(first == 16 && second == 16, "a segment's name has its length");
+    }
 
     /// <summary>Reads a segment name; false for anything else.</summary>
     public static bool TryParseSegmentName(string name, out ulong sequence, out ulong firstIndex)

@@ -16,6 +16,7 @@ public sealed class WalLog : IDisposable
     private PreparedSegment? _prepared; // put by walfill, taken by wal, both with one interlocked instruction
     private Filling? _filling; // written by wal, read by walfill
     private ulong _releaseIndex;
+    private long _position;
 
     internal WalLog(IFileSystem files, string directory, byte[] metadata, WalOptions options, SparseIndex index, SegmentTable segments)
     {
@@ -47,14 +48,15 @@ public sealed class WalLog : IDisposable
     /// <summary>The segment in use (wal).</summary>
     internal IFile File { get; private set; } = null!;
 
-    /// <summary>Path of the segment in use (wal).</summary>
-    internal string Path { get; private set; } = "";
-
     /// <summary>Its sequence number (wal).</summary>
     internal ulong Sequence { get; private set; }
 
-    /// <summary>Where the next frame goes (wal).</summary>
-    internal long Position { get; set; }
+    /// <summary>Where the next frame goes (wal writes it, walfill looks how far it is).</summary>
+    internal long Position
+    {
+        get => Volatile.Read(ref _position);
+        set => Volatile.Write(ref _position, value);
+    }
 
     /// <summary>Below this offset the segment is durable (wal).</summary>
     internal long Synced { get; set; }
@@ -92,7 +94,7 @@ public sealed class WalLog : IDisposable
         PreparedSegment? prepared = TakePrepared();
         if (prepared != null)
         {
-            prepared.File.Dispose();
+            prepared.Segment.File.Dispose();
             WalDirectory.RemoveTemporaries(Files, Directory, Options.Warn);
         }
     }
@@ -106,7 +108,6 @@ public sealed class WalLog : IDisposable
     {
         Segments.Add(segment, previousEnd);
         File = segment.File;
-        Path = segment.Path;
         Sequence = segment.Sequence;
         HeadEnd = headEnd;
         Volatile.Write(ref _filling, filling);
@@ -137,10 +138,10 @@ public sealed class WalLog : IDisposable
 }
 
 /// <summary>A file of zeros, allocated and locked, still under a temporary name.</summary>
-/// <param name="File">Open for writing.</param>
+/// <param name="Segment">Open for writing, not yet named.</param>
 /// <param name="TemporaryPath">Its name until it is taken into use.</param>
 /// <param name="Filling">Null when every byte was written; else what is left to fill.</param>
-internal sealed record PreparedSegment(IFile File, string TemporaryPath, Filling? Filling);
+internal sealed record PreparedSegment(Segment Segment, string TemporaryPath, Filling? Filling);
 
 /// <summary>A segment in use whose space walfill is still turning into real zeros.</summary>
 internal sealed record Filling(IFile File, FillFrontier Frontier);

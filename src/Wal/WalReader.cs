@@ -39,7 +39,7 @@ internal static class WalReader
     private static WalReadStatus ReadRun(
         WalLog log, in SparsePoint point, ulong end, ref ulong next, ref long budget, bool first, WalEntryBuffer into)
     {
-        string? path = log.Segments.PathOf(point.Sequence);
+        string? path = log.Segments.PathOf(point.Sequence, log.Directory);
         if (path == null || !log.Files.FileExists(path))
         {
             return WalReadStatus.Compacted;

@@ -6,7 +6,6 @@
 // Layout     sizes up to 2 KiB are kept in steps of 8 bytes, then four steps per doubling up to 64 KiB; larger
 //            pieces come straight from the system and go straight back.
 using System;
-using System.Collections.Generic;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using Cairn.Base;
@@ -17,11 +16,12 @@ namespace Cairn.Core.Mvcc;
 internal sealed unsafe class NativeArena : IDisposable
 {
     private const int ChunkBytes = 1 << 20;
+    private const int ChunkHeader = 64; // a cache line, so that pieces keep their alignment
     private const int FineMax = 2048;
     private const int FineClasses = FineMax / 8 + 1;
     private const int CoarseMax = 64 * 1024;
     private const int CoarseClasses = 20; // four per doubling: 2 KiB .. 64 KiB
-    private readonly List<nint> _chunks = new(64);
+    private nint _chunks; // the newest; each begins with the address of the one before
     private readonly nint[] _free = new nint[FineClasses + CoarseClasses];
     private byte* _next;
     private long _room;
@@ -79,12 +79,13 @@ internal sealed unsafe class NativeArena : IDisposable
 
     public void Dispose()
     {
-        foreach (nint chunk in _chunks)
+        while (_chunks != 0)
         {
-            NativeMemory.AlignedFree((void*)chunk);
+            nint before = *(nint*)_chunks;
+            NativeMemory.AlignedFree((void*)_chunks);
+            _chunks = before;
         }
 
-        _chunks.Clear();
         Array.Clear(_free);
         _room = 0;
     }
@@ -123,9 +124,11 @@ internal sealed unsafe class NativeArena : IDisposable
             _room -= piece;
         }
 
-        _next = (byte*)NativeMemory.AlignedAlloc(ChunkBytes, 64);
-        _chunks.Add((nint)_next);
-        _room = ChunkBytes;
+        byte* chunk = (byte*)NativeMemory.AlignedAlloc(ChunkBytes, 64);
+        *(nint*)chunk = _chunks;
+        _chunks = (nint)chunk;
+        _next = chunk + ChunkHeader;
+        _room = ChunkBytes - ChunkHeader;
         ReservedBytes += ChunkBytes;
     }
 }

@@ -84,12 +84,12 @@ internal sealed class ColdReader : IActor
     private const int QueueLength = 256;
 
     private readonly MpscRing<ColdRead> _queue = new(QueueLength);
-    private readonly MvccStore _store;
+    private readonly Func<MvccStore> _store; // a snapshot of the leader may replace it
     private readonly Func<HeaderFields> _header;
     private readonly MemberCounters _counters;
     private readonly IWaker _self;
 
-    internal ColdReader(MvccStore store, Func<HeaderFields> header, MemberCounters counters, IWaker self)
+    internal ColdReader(Func<MvccStore> store, Func<HeaderFields> header, MemberCounters counters, IWaker self)
     {
         _store = store;
         _header = header;
@@ -148,16 +148,17 @@ internal sealed class ColdReader : IActor
             return read.Other!.Read(slot);
         }
 
-        ViewPin pin = _store.Pin();
+        MvccStore store = _store();
+        ViewPin pin = store.Pin();
         try
         {
             return read.Kind == ColdReadKind.Txn
-                ? _store.ReadTxn(slot.Payload, pin, _header(), ref slot.Response)
-                : _store.Range(slot.Payload, pin, _header(), ref slot.Response);
+                ? store.ReadTxn(slot.Payload, pin, _header(), ref slot.Response)
+                : store.Range(slot.Payload, pin, _header(), ref slot.Response);
         }
         finally
         {
-            _store.Unpin(pin);
+            store.Unpin(pin);
         }
     }
 }

@@ -135,9 +135,9 @@ public sealed partial class Member : IDisposable
         TreeActor tree = parts.Machine.Store.TreeActor;
         var treeHost = new TreeHost(tree, treeCell, _storeCell);
         _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, treeHost,
-            new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell, environment.Log));
+            new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell));
         var snapshots = new SnapshotActor(
-            environment, parts.Directory.Snap, options.MaxSnapshots, jobs, saved, raftCell);
+            environment, parts.Directory.Snap, options.MaxSnapshots, options.SnapshotCount, parts.SnapshotIndex, jobs, saved, raftCell);
         tree.StoreWaker = _storeCell;
         tree.Waker = treeCell;
         tree.MajorFaults = environment.MajorFaults;
@@ -404,7 +404,7 @@ public sealed partial class Member : IDisposable
         for (int i = 0; i < count; i++)
         {
             var cell = new WakerCell();
-            readers[i] = new ColdReader(_parts.Machine.Store, () => Header, _counters, cell);
+            readers[i] = new ColdReader(() => Store, () => Header, _counters, cell);
             actors[i] = new MemberActor(readers[i], cell);
         }
 

@@ -47,6 +47,8 @@ internal sealed unsafe partial class RaftActor
             {
                 _core.Compact(keepFrom);
             }
+
+            done.Release();
         }
 
         if (!_wal.IsMarking && _wal.HasRoom && _core.PendingSnapshot == 0 && _snapshots.TryDequeue(out SnapshotJob job))
@@ -56,6 +58,10 @@ internal sealed unsafe partial class RaftActor
             {
                 Invariant.Check(_core.Commit >= job.Index, "a snapshot holds only what is committed");
                 _wal.GiveMark(_core, job, KeepFrom(job.Index));
+            }
+            else
+            {
+                job.Release(); // a snapshot of the leader is past it
             }
         }
 

@@ -4,24 +4,48 @@
 // -> .snap written and synced with its directory -> raft puts the snapshot record and a hard state with
 // commit >= its index into the WAL and syncs -> only then segments below are released.
 using System;
+using System.Buffers;
+using System.Threading;
 using Cairn.Base;
+using Cairn.Core.Membership;
 using Cairn.Wal;
 using Microsoft.Extensions.Logging;
 
 namespace Cairn.Core.Server;
 
-/// <summary>A captured point on its way into a snapshot file and the WAL. Immutable.</summary>
+/// <summary>
+/// A captured point on its way into a snapshot file and the WAL: store fills it, snap and raft read it, and it goes
+/// back to the plan when raft has put its mark into the log.
+/// </summary>
 internal sealed class SnapshotJob
 {
-    internal required ulong Index { get; init; }
+    private bool _inUse;
 
-    internal required ulong Term { get; init; }
+    internal ulong Index { get; private set; }
 
-    /// <summary>raftpb.ConfState bytes.</summary>
-    internal required byte[] ConfState { get; init; }
+    internal ulong Term { get; private set; }
 
-    /// <summary>The v2 store as JSON (storage.md §4.1), which etcd 3.5 reads at its start.</summary>
-    internal required byte[] V2Json { get; init; }
+    /// <summary>raftpb.ConfState bytes; never changed once made.</summary>
+    internal byte[] ConfState { get; private set; } = [];
+
+    /// <summary>The members as of that point, from which the v2 JSON is made (storage.md §4.1).</summary>
+    internal ClusterView Members { get; private set; } = null!;
+
+    /// <summary>Somebody behind the store still needs it.</summary>
+    internal bool InUse => Volatile.Read(ref _inUse);
+
+    /// <summary>Store thread; only while not in use.</summary>
+    internal void Fill(ulong index, ulong term, byte[] confState, ClusterView members)
+    {
+        Index = index;
+        Term = term;
+        ConfState = confState;
+        Members = members;
+        Volatile.Write(ref _inUse, true);
+    }
+
+    /// <summary>Raft thread, last of all.</summary>
+    internal void Release() => Volatile.Write(ref _inUse, false);
 }
 
 /// <summary>Saves snapshot files and purges old ones.</summary>
@@ -30,6 +54,8 @@ internal sealed class SnapshotActor : IActor
     private readonly IFileSystem _files;
     private readonly string _directory;
     private readonly int _keep;
+    private readonly ulong _every;
+    private ulong _last;
     private readonly IFatal _fatal;
     private readonly ILogger _log;
     private readonly SpscRing<SnapshotJob> _jobs;
@@ -42,6 +68,8 @@ internal sealed class SnapshotActor : IActor
         MemberEnvironment environment,
         string directory,
         int keep,
+        ulong every,
+        ulong last,
         SpscRing<SnapshotJob> jobs,
         SpscRing<SnapshotJob> saved,
         IWaker raft)
@@ -49,6 +77,8 @@ internal sealed class SnapshotActor : IActor
         _files = environment.FileSystem;
         _directory = directory;
         _keep = keep;
+        _every = every;
+        _last = last;
         _fatal = environment.Fatal;
         _log = environment.Log;
         _jobs = jobs;
@@ -91,7 +121,11 @@ internal sealed class SnapshotActor : IActor
     {
         try
         {
-            SnapFile.Save(_files, _directory, job.Term, job.Index, job.ConfState, job.V2Json);
+            ServerLog.TriggeringSnapshot(_log, job.Index, _last, _every);
+            _last = job.Index;
+            var json = new ArrayBufferWriter<byte>(1024);
+            V2Store.Write(json, job.Members);
+            SnapFile.Save(_files, _directory, job.Term, job.Index, job.ConfState, json.WrittenSpan);
             SnapFile.Purge(_files, _directory, _keep, _warn);
         }
         catch (FileSystemException e)

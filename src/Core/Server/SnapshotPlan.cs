@@ -2,32 +2,37 @@
 //
 // A snapshot is a captured freeze whose commit is durable, never merely "applied" (design §3). One at a time.
 using Cairn.Base;
-using Microsoft.Extensions.Logging;
 
 namespace Cairn.Core.Server;
 
 /// <summary>Turns every N-th freeze into a snapshot.</summary>
 internal sealed class SnapshotPlan
 {
+    private const int JobsMax = 4; // what the ring between store and snap holds
+
     private readonly ulong _every;
     private readonly SpscRing<SnapshotJob> _jobs;
     private readonly IWaker _actor;
-    private readonly ILogger _log;
+    private readonly SnapshotJob[] _made = new SnapshotJob[JobsMax];
     private ulong _last;
     private SnapshotJob? _captured;
 
-    internal SnapshotPlan(ulong every, ulong last, SpscRing<SnapshotJob> jobs, IWaker actor, ILogger log)
+    internal SnapshotPlan(ulong every, ulong last, SpscRing<SnapshotJob> jobs, IWaker actor)
     {
         _every = every;
         _last = last;
         _jobs = jobs;
         _actor = actor;
-        _log = log;
+        for (int i = 0; i < JobsMax; i++)
+        {
+            _made[i] = new SnapshotJob();
+        }
     }
 
     /// <summary>A snapshot of the leader took the state's place.</summary>
     internal void Reset(ulong index)
     {
+        _captured?.Release();
         _captured = null;
         _last = index;
     }
@@ -40,14 +45,16 @@ internal sealed class SnapshotPlan
             return;
         }
 
-        ServerLog.TriggeringSnapshot(_log, index, _last, _every);
-        _captured = new SnapshotJob
+        // With all of them on their way the next freeze will do.
+        foreach (SnapshotJob job in _made)
         {
-            Index = index,
-            Term = term,
-            ConfState = machine.ConfStateBytes,
-            V2Json = machine.V2Json(),
-        };
+            if (!job.InUse)
+            {
+                job.Fill(index, term, machine.ConfStateBytes, machine.Cluster.View);
+                _captured = job;
+                return;
+            }
+        }
     }
 
     /// <summary>Passes the captured point on once the tree holds it.</summary>

@@ -44,14 +44,6 @@ internal sealed partial class StateMachine
     /// <summary>The ConfState has gone into a freeze.</summary>
     internal void ConfStateWritten() => _confStateUnwritten = false;
 
-    /// <summary>The v2 store as JSON for a <c>.snap</c> file.</summary>
-    internal byte[] V2Json()
-    {
-        var output = new ArrayBufferWriter<byte>(1024);
-        Cluster.WriteV2Store(output);
-        return output.WrittenSpan.ToArray();
-    }
-
     /// <summary>Recomputes the stored forms of the configuration; at open and after every change.</summary>
     internal void ConfigurationChanged(bool unwritten)
     {

@@ -65,6 +65,40 @@ public sealed class AllocationTests
         Assert.False(driver.Failed, report);
     }
 
+    [Fact]
+    public Task AMillionPuts_WithSegmentCutsAndSnapshots_AllocateNothingOnTheWritePath() =>
+        Task.Factory.StartNew(
+            MillionPutsAllocateNothing, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+
+    private static void MillionPutsAllocateNothing()
+    {
+        using var dir = new TempDir();
+        MemberOptions options = PolledMember.OptionsFor(dir.Path) with
+        {
+            WalSegmentBytes = 32_000_000,
+            SnapshotCount = 40_000,
+            BufferBytes = 8 << 20, // so that commits have their largest size soon
+            UnsafeNoSync = true,
+        };
+        using PolledMember polled = PolledMember.Open(options);
+        var driver = new Driver(polled.Member);
+        driver.Run(400_000); // cuts, snapshots and commits among them: every table has its size
+        _ = driver.Report();
+        Array.Clear(driver.AllocatedBytes);
+        long commits = polled.Member.Store.TreeActor.Commits;
+        ulong snapshot = polled.Member.Status.SnapshotIndex;
+        driver.Run(1_000_000);
+        string report = driver.Report();
+        Assert.True(polled.Member.Store.TreeActor.Commits > commits, report);
+        Assert.True(polled.Member.Status.SnapshotIndex > snapshot + 400_000, report);
+        for (int i = 0; i < driver.Names.Length; i++)
+        {
+            Assert.True(driver.Names[i] is not ("raft" or "wal" or "store" or "btree") || driver.AllocatedBytes[i] == 0, report);
+        }
+
+        Assert.False(driver.Failed, report);
+    }
+
     /// <summary>The threads that prepare files and write snapshots may allocate.</summary>
     private static bool IsOfTheWritePath(string role) => role is "raft" or "wal" or "store" or "btree" or "client";
 
@@ -77,6 +111,7 @@ public sealed class AllocationTests
         private readonly bool[] _told = new bool[AtOnce];
         private readonly Action[] _tell = new Action[AtOnce];
         private readonly byte[] _body = Requests.Put("key-00000000", new string('v', 256));
+        private readonly System.Collections.Generic.List<(string Role, long Bytes)> _polls = new(20);
         private int _serial;
         private bool _failed;
 
@@ -138,7 +173,12 @@ public sealed class AllocationTests
                 {
                     before = GC.GetAllocatedBytesForCurrentThread();
                     _ = _actors[i].Poll(SystemClock.Instance.NowNs);
-                    AllocatedBytes[i] += GC.GetAllocatedBytesForCurrentThread() - before;
+                    long bytes = GC.GetAllocatedBytesForCurrentThread() - before;
+                    AllocatedBytes[i] += bytes;
+                    if (bytes > 0 && IsOfTheWritePath(Names[i]) && _polls.Count < 20)
+                    {
+                        _polls.Add((Names[i], bytes));
+                    }
                 }
             }
         }
@@ -152,6 +192,13 @@ public sealed class AllocationTests
             {
                 text.Append(Names[i]).Append(' ').Append(AllocatedBytes[i]).Append(" B  ");
             }
+
+            foreach ((string role, long bytes) in _polls)
+            {
+                text.Append(role).Append('+').Append(bytes).Append(' ');
+            }
+
+            _polls.Clear();
 
             return text.ToString();
         }
