@@ -78,7 +78,8 @@ internal sealed class PeerLink : System.IDisposable
         int next = 0;
         while (!_stopping)
         {
-            string url = Urls[next++ % Urls.Count];
+            // A member may have been updated to no URL at all.
+            string url = Urls.Count == 0 ? "" : Urls[next++ % Urls.Count];
             PeerWire? wire = Dial(url, out ulong boot, out PeerHello? welcome);
             if (wire is not null)
             {

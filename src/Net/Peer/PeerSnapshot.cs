@@ -89,7 +89,7 @@ internal static class PeerSnapshot
     {
         Socket? made = null;
         DialOutcome outcome = PeerDialer.Dial(
-            link.Urls[0], transport.Hello(ConnectionLane.Snapshot, link.Id), transport.Options.DialTimeout, socket => made = socket);
+            link.Urls.Count == 0 ? "" : link.Urls[0], transport.Hello(ConnectionLane.Snapshot, link.Id), transport.Options.DialTimeout, socket => made = socket);
         if (outcome.Socket is not { } socket)
         {
             return outcome.Error;

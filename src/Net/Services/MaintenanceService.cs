@@ -77,6 +77,33 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         }
     }
 
+    /// <summary>MoveLeaderRequest {1 targetID}; the answer is empty, also of a header.</summary>
+    public async ValueTask MoveLeaderAsync(RpcCall call)
+    {
+        bool valid = TryReadRevision(call.Request, out long number);
+        ulong target = (ulong)number;
+        call.ReleaseRequest();
+        ErrorCode outcome = valid ? port.Admit(call) : ErrorCode.MalformedRequest;
+        if (outcome == ErrorCode.None && port.Member.Status.Leader != port.Member.Id)
+        {
+            outcome = ErrorCode.NotLeader;
+        }
+
+        if (outcome == ErrorCode.None)
+        {
+            // 0 names nobody here; the member itself would take it for "whoever is best".
+            outcome = target == 0 ? ErrorCode.BadLeaderTransferee : await port.Member.MoveLeaderAsync(target, port.Deadline(call));
+        }
+
+        if (outcome != ErrorCode.None)
+        {
+            call.Fail(port.Explain(call, outcome));
+            return;
+        }
+
+        call.Write([]);
+    }
+
     public async ValueTask HashAsync(RpcCall call)
     {
         ErrorCode outcome = MemberPort.IsMessage(call.Request) ? port.Admit(call) : ErrorCode.MalformedRequest;

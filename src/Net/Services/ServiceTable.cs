@@ -46,11 +46,11 @@ internal static class ServiceTable
         Unary(Lease, "LeaseLeases", lease.LeasesAsync);
 
         const string Cluster = "etcdserverpb.Cluster";
-        Unary(Cluster, "MemberAdd");
-        Unary(Cluster, "MemberRemove");
-        Unary(Cluster, "MemberUpdate");
+        Unary(Cluster, "MemberAdd", cluster.MemberAddAsync);
+        Unary(Cluster, "MemberRemove", cluster.MemberRemoveAsync);
+        Unary(Cluster, "MemberUpdate", cluster.MemberUpdateAsync);
         Unary(Cluster, "MemberList", cluster.MemberListAsync);
-        Unary(Cluster, "MemberPromote");
+        Unary(Cluster, "MemberPromote", cluster.MemberPromoteAsync);
 
         const string Maintenance = "etcdserverpb.Maintenance";
         Steps(Maintenance, "Alarm", maintenance.Alarm);
@@ -58,7 +58,7 @@ internal static class ServiceTable
         Unary(Maintenance, "Defragment", maintenance.DefragmentAsync);
         Unary(Maintenance, "Hash", maintenance.HashAsync);
         ServerStream(Maintenance, "Snapshot", snapshot.SnapshotAsync);
-        Unary(Maintenance, "MoveLeader");
+        Unary(Maintenance, "MoveLeader", maintenance.MoveLeaderAsync);
         Unary(Maintenance, "HashKV", maintenance.HashKvAsync);
         Unary(Maintenance, "Downgrade");
 
