@@ -39,6 +39,11 @@ internal sealed class Grpc : IDisposable
     public const string Snapshot = "/etcdserverpb.Maintenance/Snapshot";
     public const string Defragment = "/etcdserverpb.Maintenance/Defragment";
     public const string MemberList = "/etcdserverpb.Cluster/MemberList";
+    public const string MemberAdd = "/etcdserverpb.Cluster/MemberAdd";
+    public const string MemberRemove = "/etcdserverpb.Cluster/MemberRemove";
+    public const string MemberUpdate = "/etcdserverpb.Cluster/MemberUpdate";
+    public const string MemberPromote = "/etcdserverpb.Cluster/MemberPromote";
+    public const string MoveLeader = "/etcdserverpb.Maintenance/MoveLeader";
     public const string LeaseGrant = "/etcdserverpb.Lease/LeaseGrant";
     public const string LeaseRevoke = "/etcdserverpb.Lease/LeaseRevoke";
     public const string LeaseTimeToLive = "/etcdserverpb.Lease/LeaseTimeToLive";

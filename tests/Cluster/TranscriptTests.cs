@@ -18,7 +18,8 @@ public sealed class TranscriptTests
     private static readonly HashSet<string> s_served =
     [
         Grpc.Range, Grpc.Put, Grpc.DeleteRange, Grpc.Txn, Grpc.Compact, Grpc.HashKv, Grpc.Hash, Grpc.Status, Grpc.Alarm,
-        Grpc.Snapshot, Grpc.Defragment, Grpc.MemberList, Grpc.LeaseGrant, Grpc.LeaseRevoke, Grpc.LeaseTimeToLive,
+        Grpc.Snapshot, Grpc.Defragment, Grpc.MemberList, Grpc.MemberAdd, Grpc.MemberRemove, Grpc.MemberUpdate, Grpc.MemberPromote,
+        Grpc.MoveLeader, Grpc.LeaseGrant, Grpc.LeaseRevoke, Grpc.LeaseTimeToLive,
         "/grpc.health.v1.Health/Check", "/etcdserverpb.Maintenance/Nope", "/etcdserverpb.Cluster/Nope", "/etcdserverpb.Lease/Nope",
     ];
 
@@ -72,6 +73,7 @@ public sealed class TranscriptTests
         List<string> differences = [];
         int compared = 0;
         HashSet<string> skipped = [];
+        AddedMembers added = new();
         foreach (TranscriptStep step in transcript.Steps)
         {
             if (step.Kind == "note" && step.Json.GetProperty("text").GetString()!.StartsWith("E.", StringComparison.Ordinal))
@@ -85,15 +87,14 @@ public sealed class TranscriptTests
                 continue;
             }
 
-            if (!s_served.Contains(step.Method)
-                || (step.Method == Grpc.MemberList && Members(step) != Members(transcript.Steps.First(s => s.Kind == "unary"))))
+            if (!s_served.Contains(step.Method))
             {
                 skipped.Add(step.Method);
                 continue;
             }
 
             compared++;
-            differences.AddRange(await Compare(server, step, MaintenanceDifferences));
+            differences.AddRange(await Compare(server, step, MaintenanceDifferences, added));
         }
 
         Assert.True(differences.Count == 0, Report(server, differences));
@@ -143,9 +144,6 @@ public sealed class TranscriptTests
         _ => lines,
     };
 
-    private static string Members(TranscriptStep step) => string.Join(
-        '\n', Schema.Lines("MemberListResponse", step.Response).Where(l => l.StartsWith("members[", StringComparison.Ordinal)));
-
     /// <summary>Used only when these tests are tested with etcd 3.5.30 in Cairn's place.</summary>
     private static bool DiffersInEtcd35(TranscriptStep step) =>
         (step.Json.TryGetProperty("note", out JsonElement note) && note.GetString()!.Contains("crashes 3.5", StringComparison.Ordinal))
@@ -153,14 +151,21 @@ public sealed class TranscriptTests
         || step.Message.EndsWith("invalid client api version", StringComparison.Ordinal);
 
     private static async Task<List<string>> Compare(
-        ServerProcess server, TranscriptStep step, Func<string, IEnumerable<string>, IEnumerable<string>> named)
+        ServerProcess server, TranscriptStep step, Func<string, IEnumerable<string>, IEnumerable<string>> named,
+        AddedMembers? added = null)
     {
-        Answer answer = await server.Client.Call(step.Method, step.Request, step.Metadata);
+        Answer answer = await server.Client.Call(step.Method, added?.Request(step) ?? step.Request, step.Metadata);
         List<string> differences = [];
 
         // Rule 8: the text of a parse error is the protobuf library's own.
         string expectedMessage = step.Code == 13 ? "" : step.Message;
         string actualMessage = answer.Code == 13 ? "" : answer.Message;
+        if (step.Variation.StartsWith("message:", StringComparison.Ordinal) && actualMessage == "etcdserver: Peer URLs already exists")
+        {
+            // Within the second the recorded text, later this one.
+            actualMessage = expectedMessage;
+        }
+
         if (answer.Code != step.Code || actualMessage != expectedMessage)
         {
             differences.Add($"step {step.Number} {step.Method} {Describe(step)}\n  recorded: {step.Code} {step.Message}\n  now:      {answer.Code} {answer.Message}");
@@ -175,7 +180,8 @@ public sealed class TranscriptTests
         string? response = Schema.Response(step.Method);
         bool ties = step.Variation == "ties";
         List<string> recorded = Prepared(step.Method, Schema.Lines(response, step.Response), named, ties);
-        List<string> now = Prepared(step.Method, Schema.Lines(response, answer.Body), named, ties);
+        List<string> now = Prepared(
+            step.Method, added?.Recorded(step, Schema.Lines(response, answer.Body)) ?? Schema.Lines(response, answer.Body), named, ties);
         if (step.Variation == "hash")
         {
             recorded.RemoveAll(l => l.StartsWith("hash ", StringComparison.Ordinal));
@@ -221,6 +227,14 @@ public sealed class TranscriptTests
         }
 
         List<string> list = left.ToList();
+
+        // Rule 1: members in any order.
+        if (method.StartsWith("/etcdserverpb.Cluster/", StringComparison.Ordinal))
+        {
+            list = list.Where(l => !l.StartsWith("members[", StringComparison.Ordinal)).Concat(list
+                .Where(l => l.StartsWith("members[", StringComparison.Ordinal)).GroupBy(l => l[..l.IndexOf(']', StringComparison.Ordinal)])
+                .Select(member => string.Join(' ', member.Select(l => l[l.IndexOf(']', StringComparison.Ordinal)..]))).Order(StringComparer.Ordinal)).ToList();
+        }
 
         // Rule 1: alarms in any order.
         if (method == Grpc.Alarm)
@@ -320,6 +334,54 @@ public sealed class TranscriptTests
 
     private static string Report(ServerProcess server, List<string> differences) =>
         $"{differences.Count} steps differ:\n{string.Join('\n', differences.Take(40))}\n\nserver log:\n{server.Tail()}";
+}
+
+/// <summary>Members that a transcript adds: their ids hang on the clock, so ours stand for the recorded ones.</summary>
+internal sealed class AddedMembers
+{
+    private readonly Dictionary<string, string> _ours = []; // by recorded id
+
+    /// <summary>The request with our id where the recorded one was; null when the step names no added member.</summary>
+    public byte[]? Request(TranscriptStep step)
+    {
+        if (!step.Json.TryGetProperty("idref", out JsonElement reference))
+        {
+            return null;
+        }
+
+        string field = reference.GetProperty("field").GetString()!;
+        string recorded = step.Json.GetProperty("rqj").GetProperty(field).GetRawText();
+        Pb request = new Pb().Number(1, (long)ulong.Parse(_ours[recorded], System.Globalization.CultureInfo.InvariantCulture));
+        if (step.Json.GetProperty("rqj").TryGetProperty("peerURLs", out JsonElement urls))
+        {
+            foreach (JsonElement url in urls.EnumerateArray())
+            {
+                request.Text(2, url.GetString()!);
+            }
+        }
+
+        return request.Bytes;
+    }
+
+    /// <summary>Our answer with recorded ids; an add teaches the pair.</summary>
+    public List<string> Recorded(TranscriptStep step, List<string> lines)
+    {
+        if (step.Method == Grpc.MemberAdd)
+        {
+            string recorded = Schema.Value(Schema.Lines(Schema.Response(step.Method), step.Response), "member.ID");
+            _ours[recorded] = Schema.Value(lines, "member.ID");
+        }
+
+        return lines.ConvertAll(line =>
+        {
+            foreach ((string recorded, string ours) in _ours)
+            {
+                line = line.EndsWith(" = " + ours, StringComparison.Ordinal) ? line[..^ours.Length] + recorded : line;
+            }
+
+            return line;
+        });
+    }
 }
 
 internal static class TranscriptStepHttp

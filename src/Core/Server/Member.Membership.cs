@@ -66,9 +66,8 @@ public sealed partial class Member
     public Task<ErrorCode> UpdateMemberAsync(ulong id, IReadOnlyList<string> peerUrls, long deadlineNs)
     {
         ArgumentNullException.ThrowIfNull(peerUrls);
-        List<string> sorted = [.. peerUrls];
-        sorted.Sort(StringComparer.Ordinal);
-        var member = new ClusterMember { Id = id, PeerUrls = sorted };
+        // In the order given: etcd looks at these URLs as little as at anything else about them.
+        var member = new ClusterMember { Id = id, PeerUrls = peerUrls };
         return ChangeAsync(ConfChangeType.UpdateNode, id, member.ToJson(), deadlineNs);
     }
 
