@@ -104,11 +104,9 @@ internal static class FlagTable
             "Interval of comparing compaction hashes.")
             { Standing = NoEffect },
         new("compaction-batch-limit", FlagKind.Int, "0", "Member",
-            "Revisions deleted in one step of a compaction. 0 means 1000.")
-            { Standing = NoEffect },
+            "Revisions deleted in one step of a compaction. 0 means 1000."),
         new("compaction-sleep-interval", FlagKind.Duration, "0s", "Member",
-            "Pause between two steps of a compaction. 0 means 10ms.")
-            { Standing = NoEffect },
+            "Pause between two steps of a compaction. 0 means 10ms."),
         new("downgrade-check-time", FlagKind.Duration, "5s", "Member",
             "Interval of looking for the end of a downgrade.")
             { Standing = NoEffect },

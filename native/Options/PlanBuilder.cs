@@ -426,6 +426,9 @@ internal static class PlanBuilder
                 MaxRequestBytes = values.Count("max-request-bytes"),
                 MaxTxnOps = values.Count("max-txn-ops"),
                 BatchIntervalMs = interval <= 0 ? 100 : (int)Math.Min(interval, BatchIntervalMsMax),
+                CompactionBatchLimit = values.Int("compaction-batch-limit") is > 0 and var deletes
+                    ? (int)Math.Min(deletes, int.MaxValue / 16) : 1000,
+                CompactionPauseNs = values.Duration("compaction-sleep-interval") is > 0 and var pause ? pause : 10_000_000,
                 BatchLimit = values.Int("backend-batch-limit") is > 0 and var limit ? (int)Math.Min(limit, int.MaxValue) : 10_000,
                 MaxWals = values.Count("max-wals"),
                 MaxSnapshots = values.Count("max-snapshots"),

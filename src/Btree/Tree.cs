@@ -28,6 +28,7 @@ public sealed class Tree : IDisposable
     private long _highWaterBytes; // the same
     private long _fileBytes; // written by the tree thread, read by any
     private long _freeBytes; // the same
+    private long _pendingBytes; // the same
     private uint[] _pinBuffer = new uint[16];
     private TreeWriter? _writer;
     private bool _disposed;
@@ -92,6 +93,12 @@ public sealed class Tree : IDisposable
 
     /// <summary>Logical size minus free pages (etcd's dbSizeInUse). Any thread.</summary>
     public long InUseBytes => HighWaterBytes - Volatile.Read(ref _freeBytes);
+
+    /// <summary>
+    /// Bytes of the pages the current state reaches: those that wait for older states to be let go count as free
+    /// already. Any thread.
+    /// </summary>
+    public long LiveBytes => HighWaterBytes - Volatile.Read(ref _freeBytes) - Volatile.Read(ref _pendingBytes);
 
     /// <summary>Length of the file. Any thread.</summary>
     public long FileBytes => Volatile.Read(ref _fileBytes);
@@ -304,7 +311,11 @@ public sealed class Tree : IDisposable
         }
     }
 
-    private void PublishFreeBytes() => Volatile.Write(ref _freeBytes, Free.Count * PageSize);
+    private void PublishFreeBytes()
+    {
+        Volatile.Write(ref _freeBytes, Free.Count * PageSize);
+        Volatile.Write(ref _pendingBytes, Pending.Count * PageSize);
+    }
 
     /// <summary>Under the pin lock.</summary>
     private int IndexOfPinned(ulong txId)

@@ -169,6 +169,16 @@ public sealed class OptionTests
     [InlineData("")]
     public void Options_ThatEtcdTakes_AreTaken(string line) => Assert.Null(Read(line).ExitCode);
 
+    [Theory]
+    [InlineData("--compaction-batch-limit=7 --compaction-sleep-interval=3ms")]
+    [InlineData("--experimental-compaction-batch-limit=7 --experimental-compaction-sleep-interval=3ms")]
+    public void Compaction_PaceIsAnOption(string flags)
+    {
+        var member = Read(Usual + flags).Plan!.Host.Member;
+        Assert.Equal(7, member.CompactionBatchLimit);
+        Assert.Equal(3_000_000, member.CompactionPauseNs);
+    }
+
     [Fact]
     public void Environment_FillsWhatIsNotGiven()
     {
@@ -224,6 +234,8 @@ public sealed class OptionTests
         Assert.Equal(5_000UL, host.Member.CatchupEntries);
         Assert.Equal(100, host.Member.BatchIntervalMs);
         Assert.Equal(10_000, host.Member.BatchLimit);
+        Assert.Equal(1000, host.Member.CompactionBatchLimit);
+        Assert.Equal(10_000_000, host.Member.CompactionPauseNs);
         Assert.Equal(128, host.Member.MaxTxnOps);
         Assert.Equal(1_572_864, host.Member.MaxRequestBytes);
         Assert.Equal(2_097_152, host.Limits.MaxMessageBytes);

@@ -16,7 +16,10 @@ public sealed class MvccOptions
     /// <summary>Reads that may be under way at once, over all threads; more wait for a slot.</summary>
     public int PinSlots { get; init; } = 1024;
 
-    /// <summary>Revisions a compaction looks at before its deletes are committed (etcd's compaction batch limit).</summary>
+    /// <summary>
+    /// Revisions a compaction deletes before it commits (etcd's compaction batch limit); of those that stay it looks
+    /// at ten times as many.
+    /// </summary>
     public int CompactionBatchLimit { get; init; } = 1000;
 
     /// <summary>Pause between two batches of a compaction, nanoseconds.</summary>

@@ -119,7 +119,7 @@ public sealed unsafe partial class MvccStore
 
         View view = pin.View;
         view.NeverWaits = !mayWait;
-        return TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
+        return pin.Owner.TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
     }
 
     private bool TryReadTxn(

@@ -47,6 +47,8 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     private long _nextReclaimNs;
     private ulong _frozenIndex; // raft position of the last freeze
     private long _finishedCompactRevision = -1;
+    private long _publishedBytes; // of the active buffer
+    private long _frozenBytes; // of the frozen one; cleared by the tree actor as soon as the tree counts them
     private ulong _durableIndex;
     private ulong _durableTerm;
 
@@ -95,6 +97,12 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     /// <summary>Bytes in the active buffer.</summary>
     public long BufferBytes => _active.Bytes;
 
+    /// <summary>Bytes in both buffers, not yet in the tree.</summary>
+    public long BufferedBytes => _active.Bytes + Volatile.Read(ref _frozenBytes);
+
+    /// <summary>The same as of the last published View. Any thread.</summary>
+    public long UncommittedBytes => Volatile.Read(ref _publishedBytes) + Volatile.Read(ref _frozenBytes);
+
     /// <summary>The active buffer is full and the frozen one still commits: apply must pause.</summary>
     public bool MustPause => _active.Bytes >= _options.BufferBytesMax && _frozen is not null;
 
@@ -108,6 +116,9 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
 
     internal KeyIndex Index => _index;
 
+    /// <summary>The frozen buffer is durable in the tree. Tree thread.</summary>
+    internal void NoteFrozenDurable() => Volatile.Write(ref _frozenBytes, 0);
+
     internal ViewTable Views => _views;
 
     /// <inheritdoc/>
@@ -120,7 +131,11 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
     public void Clear(BucketId bucket) => _active.Append(ChangeKind.Clear, bucket, default, default);
 
     /// <summary>Makes everything applied so far visible to readers: one release-store. After each apply batch.</summary>
-    public void PublishView() => _index.Reclaimer.CurrentView = _views.Publish(Current());
+    public void PublishView()
+    {
+        _index.Reclaimer.CurrentView = _views.Publish(Current());
+        Volatile.Write(ref _publishedBytes, _active.Bytes);
+    }
 
     /// <summary>Takes finished commits, retires buffers, frees memory, sweeps the index; a bounded slice.</summary>
     /// <returns>True if anything was done.</returns>
@@ -199,6 +214,7 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
 
         _frozenIndex = point.Index;
         _frozen = _active;
+        Volatile.Write(ref _frozenBytes, _frozen.Bytes);
         _active = _idleBuffers.TryPop(out WriteBuffer? idle) ? idle : new WriteBuffer();
         _active.Reset(++_bufferSerial, _revision + 1);
         _active.FirstView = _views.Published + 1;

@@ -373,6 +373,7 @@ public sealed unsafe class TreeActor : IActor
         if (_batch.Buffer is not null)
         {
             Volatile.Write(ref _hurry, false);
+            _store.NoteFrozenDurable();
             Report(new TreeReport { Serial = _batch.Buffer.Serial, Index = _batch.Index, Term = _batch.Term });
             _batch = default;
             _batchWritten = false;

@@ -62,6 +62,19 @@ public static class RequestChecks
     public static bool IsSerializable(scoped in TxnRequest request) =>
         OnlyRanges(request.Success, true) && OnlyRanges(request.Failure, true);
 
+    /// <summary>Cost of a request by its kind. Malformed bytes cost nothing: somebody else refuses them.</summary>
+    public static long QuotaCost(RequestKind kind, ReadOnlySpan<byte> body) => kind switch
+    {
+        RequestKind.Put => PutRequest.TryParse(body, out PutRequest put) ? QuotaCost(in put) : 0,
+        RequestKind.Txn => TxnRequest.TryParse(body, out TxnRequest txn) ? QuotaCost(in txn) : 0,
+        RequestKind.LeaseGrant => LeaseGrantCost,
+        _ => 0,
+    };
+
+    /// <summary>An upper bound of that by length alone: a put in a txn takes at least four bytes.</summary>
+    public static long QuotaCostBound(RequestKind kind, int length) =>
+        kind == RequestKind.Txn ? length + ((long)PutOverhead * ((length / 4) + 1)) : PutOverhead + length;
+
     /// <summary>What the quota is asked for.</summary>
     public static long QuotaCost(scoped in PutRequest request) => PutOverhead + request.Key.Length + (long)request.Value.Length;
 

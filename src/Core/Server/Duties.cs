@@ -183,7 +183,7 @@ internal sealed class Duties
         }
         else
         {
-            ServerLog.QuotaExceeded(_log, _options.EffectiveQuotaBytes, _machine.Store.Tree.HighWaterBytes);
+            ServerLog.QuotaExceeded(_log, _options.EffectiveQuotaBytes, _machine.Store.Tree.LiveBytes + _machine.Store.BufferedBytes);
         }
 
         slot.Lane = ProposalLane.Control;

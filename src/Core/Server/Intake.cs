@@ -66,7 +66,14 @@ internal sealed class Intake
             return ErrorCode.TooManyRequests;
         }
 
-        return Submit(slot, slot.Lane == ProposalLane.Control ? Control : Normal, deadlineNs);
+        slot.BeginFlight();
+        ErrorCode refusal = Submit(slot, slot.Lane == ProposalLane.Control ? Control : Normal, deadlineNs);
+        if (refusal != ErrorCode.None)
+        {
+            slot.EndFlight();
+        }
+
+        return refusal;
     }
 
     /// <summary>Submits a linearizable read barrier; None means the slot will be completed later.</summary>

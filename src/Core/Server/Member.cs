@@ -232,14 +232,14 @@ public sealed partial class Member : IDisposable
     public ErrorCode CheckQuota(RequestKind kind, ReadOnlySpan<byte> body)
     {
         long quota = Options.EffectiveQuotaBytes;
-        long size = Tree.HighWaterBytes;
-        if (size + QuotaCost.UpperBound(kind, body.Length) < quota)
+        long uncommitted = Store.UncommittedBytes + _slots.InFlightBytes;
+        if (!Quota.IsMet(quota, Tree, uncommitted + RequestChecks.QuotaCostBound(kind, body.Length)))
         {
             return ErrorCode.None;
         }
 
-        long cost = QuotaCost.Of(kind, body);
-        if (cost == 0 || size + cost < quota)
+        long cost = RequestChecks.QuotaCost(kind, body);
+        if (cost == 0 || !Quota.IsMet(quota, Tree, uncommitted + cost))
         {
             return ErrorCode.None;
         }

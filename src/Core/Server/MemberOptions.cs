@@ -106,6 +106,12 @@ public sealed record MemberOptions
     /// <summary>Write buffer bytes after which it is frozen at once; also the cap that stops the apply loop.</summary>
     public long BufferBytes { get; init; } = 64L << 20;
 
+    /// <summary>Revisions a compaction deletes in one tree commit.</summary>
+    public int CompactionBatchLimit { get; init; } = 1000;
+
+    /// <summary>Pause between two such commits; a step that found nothing to delete waits a tenth of it.</summary>
+    public long CompactionPauseNs { get; init; } = 10_000_000;
+
     /// <summary>WAL segments kept; 0 keeps all.</summary>
     public int MaxWals { get; init; } = 5;
 

@@ -42,6 +42,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     private NativeBlock* _payload;
     private int _state;
     private int _references;
+    private int _inFlight; // bytes counted in the pool
 
     internal RequestSlot(SlotPool owner, NativePool pool)
     {
@@ -96,9 +97,6 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
 
     /// <summary>When the member gives up on it (monotonic ns). Set when it is submitted.</summary>
     internal long DeadlineNs;
-
-    /// <summary>Cost of the request for the quota, 0 for what needs no space.</summary>
-    internal long QuotaCost;
 
     /// <summary>The thread that carries this request through the pipeline right now (Carrier); 0: none.</summary>
     internal int CarryingThread { get; set; }
@@ -205,7 +203,6 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         ReceivedNs = ProposedNs = DurableNs = CommittedNs = AppliedNs = SentNs = 0;
         Index = 0;
         EntryTerm = 0;
-        QuotaCost = 0;
         _state = Idle;
         Volatile.Write(ref _references, 1);
     }
@@ -310,8 +307,26 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         }
     }
 
+    /// <summary>Counts the payload as in flight until the slot is recycled.</summary>
+    internal void BeginFlight()
+    {
+        _inFlight = PayloadLength;
+        _owner.AddInFlight(_inFlight);
+    }
+
+    /// <summary>It was not taken.</summary>
+    internal void EndFlight()
+    {
+        if (_inFlight != 0)
+        {
+            _owner.AddInFlight(-_inFlight);
+            _inFlight = 0;
+        }
+    }
+
     private void Recycle()
     {
+        EndFlight();
         ReleasePayload();
         if (Response.Length > KeptResponseBytes)
         {

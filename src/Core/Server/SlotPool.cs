@@ -11,6 +11,7 @@ internal sealed class SlotPool
     private readonly ConcurrentQueue<RequestSlot> _free = new();
     private readonly NativePool _pool;
     private long _lastId;
+    private long _inFlightBytes;
 
     /// <param name="pool">Where payloads and responses live.</param>
     /// <param name="memberId">Its low 16 bits lead every id.</param>
@@ -26,6 +27,11 @@ internal sealed class SlotPool
             _free.Enqueue(new RequestSlot(this, pool));
         }
     }
+
+    /// <summary>Bytes of the proposals that are neither applied nor refused yet, as far as this member's slots know.</summary>
+    internal long InFlightBytes => Volatile.Read(ref _inFlightBytes);
+
+    internal void AddInFlight(long bytes) => Interlocked.Add(ref _inFlightBytes, bytes);
 
     internal RequestSlot Rent()
     {

@@ -16,7 +16,13 @@ internal readonly record struct LoadedState(MvccStore Store, Lessor Leases, Alar
     {
         var store = MvccStore.Open(
             tree,
-            new MvccOptions { Pool = environment.Pool, BufferBytesMax = options.BufferBytes },
+            new MvccOptions
+            {
+                Pool = environment.Pool,
+                BufferBytesMax = options.BufferBytes,
+                CompactionBatchLimit = options.CompactionBatchLimit,
+                CompactionPauseNs = options.CompactionPauseNs,
+            },
             environment.Fatal);
         var leases = new Lessor(
             Lessor.MinimumTtlSeconds(options.ElectionMs, options.HeartbeatMs), environment.Random.NextUInt64());

@@ -214,15 +214,10 @@ internal sealed partial class StateMachine : IDisposable
     /// <summary>A write that met the quota has happened; only its caller hears of it.</summary>
     private ErrorCode Charge(in InternalRaftRequest request, ErrorCode outcome)
     {
-        long size = Store.Tree.HighWaterBytes;
+        // The request itself is in the write buffer by now, and so among the live bytes.
         if (outcome != ErrorCode.None
-            || size + QuotaCost.UpperBound(request.Kind, request.Body.Length) < _quotaBytes)
-        {
-            return outcome;
-        }
-
-        long cost = QuotaCost.Of(request.Kind, request.Body);
-        if (cost == 0 || size + cost < _quotaBytes)
+            || !Quota.IsMet(_quotaBytes, Store.Tree, Store.BufferedBytes)
+            || RequestChecks.QuotaCost(request.Kind, request.Body) == 0)
         {
             return outcome;
         }

@@ -1,5 +1,6 @@
 // MemberTests: one member as a whole, over real files, polled by the test: what a client sees, what a restart keeps.
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Threading.Tasks;
 using Cairn.Core.Membership;
@@ -226,6 +227,82 @@ public sealed class MemberTests
         Assert.Equal(ErrorCode.None, polled.Propose(RequestKind.Alarm, disarm, ProposalLane.Control).Outcome);
         Assert.Equal(ErrorCode.None, polled.Put("a", "1"));
         Assert.False(polled.Member.Alarms.HasNoSpace);
+    }
+
+    [Fact]
+    public void Quota_CountsWhatIsNotYetInTheTree()
+    {
+        using var dir = new TempDir();
+        MemberOptions options = PolledMember.OptionsFor(dir.Path) with { QuotaBytes = 1 << 20, BatchIntervalMs = 1_000_000, BatchLimit = 1_000_000 };
+        using PolledMember polled = PolledMember.Open(options);
+        byte[] body = Requests.Put("k", new string('x', 50_000));
+
+        // In flight: handed in, nothing polled yet.
+        var slots = new List<RequestSlot>();
+        while (polled.Member.CheckQuota(RequestKind.Put, body) == ErrorCode.None)
+        {
+            Assert.InRange(slots.Count, 0, 21);
+            RequestSlot slot = polled.Member.Rent();
+            body.CopyTo(slot.BeginRequest(RequestKind.Put, body.Length));
+            ValueTask<ErrorCode> pending = polled.Member.ProposeAsync(slot);
+            Assert.False(pending.IsCompleted);
+            slots.Add(slot);
+        }
+
+        Assert.InRange(slots.Count, 18, 20);
+
+        // Applied, but in the write buffer alone.
+        long committed = polled.Member.Store.Tree.InUseBytes;
+        foreach (RequestSlot slot in slots)
+        {
+            polled.Run(() => slot.IsCompleted, "applied");
+            polled.Member.Return(slot);
+        }
+
+        Assert.Equal(committed, polled.Member.Store.Tree.InUseBytes);
+        Assert.Equal(ErrorCode.NoSpace, polled.Member.CheckQuota(RequestKind.Put, body));
+        polled.Run(() => polled.Member.Alarms.HasNoSpace, "alarm");
+    }
+
+    [Fact]
+    public void Quota_RoomMadeByACompaction_CountsWithoutDefragmentation()
+    {
+        using var dir = new TempDir();
+        MemberOptions options = PolledMember.OptionsFor(dir.Path) with { QuotaBytes = 1 << 20 };
+        using PolledMember polled = PolledMember.Open(options);
+        byte[] body = Requests.Put("k", new string('x', 50_000));
+        while (polled.Member.CheckQuota(RequestKind.Put, body) == ErrorCode.None)
+        {
+            Assert.Equal(ErrorCode.None, polled.Put("k", new string('x', 50_000)));
+            polled.FreezeAndWait();
+        }
+
+        long revision = polled.Member.Status.Revision;
+        Assert.Equal(ErrorCode.None, polled.Propose(RequestKind.Compaction, Requests.Numbers(revision), ProposalLane.Control).Outcome);
+        polled.Run(() => polled.Member.Store.FinishedCompactRevision == revision, "compacted");
+        polled.FreezeAndWait();
+        polled.FreezeAndWait();
+        Assert.True(polled.Member.Status.DbSizeBytes > 900_000, "the file is as long as before");
+        Assert.Equal(ErrorCode.None, polled.Member.CheckQuota(RequestKind.Put, body));
+    }
+
+    [Fact]
+    public void Compaction_DeletesNoMorePerCommitThanTheOptionSays()
+    {
+        using var dir = new TempDir();
+        MemberOptions options = PolledMember.OptionsFor(dir.Path) with { CompactionBatchLimit = 10, CompactionPauseNs = 1 };
+        using PolledMember polled = PolledMember.Open(options);
+        for (int i = 0; i < 101; i++)
+        {
+            Assert.Equal(ErrorCode.None, polled.Put("k", $"{i}"));
+        }
+
+        polled.FreezeAndWait();
+        long commits = polled.Member.Store.TreeActor.Commits;
+        long revision = polled.Member.Status.Revision;
+        Assert.Equal(ErrorCode.None, polled.Propose(RequestKind.Compaction, Requests.Numbers(revision), ProposalLane.Control).Outcome);
+        polled.Run(() => polled.Member.Store.FinishedCompactRevision == revision, "compacted");
+        Assert.InRange(polled.Member.Store.TreeActor.Commits - commits, 10, 20);
     }
 
     [Fact]
