@@ -206,6 +206,21 @@ internal sealed class CompactionHashes
         }
     }
 
+    /// <summary>Newest first.</summary>
+    public long[] Revisions()
+    {
+        lock (_lock)
+        {
+            long[] revisions = new long[_hashes.Count];
+            for (int i = 0; i < revisions.Length; i++)
+            {
+                revisions[i] = _hashes[revisions.Length - 1 - i].Revision;
+            }
+
+            return revisions;
+        }
+    }
+
     public bool TryGet(long revision, out long previous, out uint hash)
     {
         lock (_lock)

@@ -33,6 +33,12 @@ public sealed unsafe partial class MvccStore
         while (true)
         {
             ViewPin pin = Pin();
+            if (pin.Owner != this)
+            {
+                Unpin(pin); // this store was replaced: the hash is that of its successor
+                return pin.Owner.WalkRevisions(revision, out result);
+            }
+
             long compact = pin.CompactRevision;
             long current = pin.Revision;
             if (revision > 0 && _compactionHashes.TryGet(revision, out long previous, out uint remembered))
@@ -70,7 +76,7 @@ public sealed unsafe partial class MvccStore
                 }
 
                 pin = Pin();
-                if (pin.CompactRevision != compact)
+                if (pin.Owner != this || pin.CompactRevision != compact)
                 {
                     Unpin(pin);
                     break;
@@ -84,6 +90,9 @@ public sealed unsafe partial class MvccStore
             }
         }
     }
+
+    /// <summary>Compactions whose hashes are remembered, newest first; any thread.</summary>
+    public long[] CompactionHashRevisions() => _compactionHashes.Revisions();
 
     /// <summary>Hash over all buckets of the durable tree (freeze and wait first). Long: not on an I/O thread.</summary>
     public uint Hash()

@@ -221,6 +221,27 @@ public sealed partial class RaftCore : IDisposable
         CheckInvariants();
     }
 
+    /// <summary>
+    /// At a start, by an operator's order: appends changes of configuration and calls everything in the log committed,
+    /// whatever the other members think. What they know beyond this log is lost.
+    /// </summary>
+    /// <param name="entries">Type ConfChange; index and term are set here. The payloads now belong to the log.</param>
+    public void Force(ReadOnlySpan<RaftEntry> entries)
+    {
+        Invariant.Check(!_firstTickSeen && _sequence == 0, "a cluster is forced before anything happens");
+        foreach (ref readonly RaftEntry given in entries)
+        {
+            RaftEntry entry = given;
+            entry.Index = LastIndex + 1;
+            entry.Term = Math.Max(Term, 1);
+            _log.Append(in entry);
+        }
+
+        Term = Math.Max(Term, LastTerm);
+        Commit = LastIndex;
+        CheckInvariants();
+    }
+
     /// <summary>Time has passed. Deliver other inputs first: evidence that is waiting must not be outrun by ticks.</summary>
     public void Tick(long nowNs)
     {

@@ -58,6 +58,9 @@ internal sealed class Duties
     internal long NextDeadlineNs =>
         Math.Min(_publish.RetryAtNs, Math.Min(_version.RetryAtNs, _alarm.RetryAtNs));
 
+    /// <summary>What else has to be true before the member is ready.</summary>
+    internal Func<bool> MayBeReady { get; set; } = static () => true;
+
     internal bool IsReady => Volatile.Read(ref _isReady);
 
     /// <summary>A request met the quota, or the log's disk is full. Any thread; the caller wakes the store.</summary>
@@ -111,6 +114,11 @@ internal sealed class Duties
             }
 
             return worked;
+        }
+
+        if (!MayBeReady())
+        {
+            return false;
         }
 
         if (_machine.Auth.IsEnabled)

@@ -8,7 +8,6 @@
 using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
-using System.Text;
 using System.Threading.Tasks;
 using Cairn.Core.Membership;
 using Cairn.Core.Protocol;
@@ -113,8 +112,7 @@ public sealed partial class Member
             return ready;
         }
 
-        byte[] context = Encoding.ASCII.GetBytes(
-            string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{{\"id\":{id},\"peerURLs\":null,\"isPromote\":true}}"));
+        byte[] context = MemberOpener.PromotionOf(id);
         return await ChangeAsync(ConfChangeType.AddNode, id, context, deadlineNs).ConfigureAwait(false);
     }
 

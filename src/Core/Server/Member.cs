@@ -100,7 +100,7 @@ public sealed partial class Member : IDisposable
         _counters.Term = parts.Core.Term;
 
         WakerCell raftCell = _raftCell, walCell = new(), fillCell = new(), treeCell = new(), snapCell = new(),
-            fetchCell = new(), sendCell = new();
+            fetchCell = new(), sendCell = new(), checkCell = new();
         _transport = environment.Transport;
         _inbox = new PeerInbox(environment.Pool, raftCell);
         Identity = new PeerIdentity(
@@ -141,6 +141,8 @@ public sealed partial class Member : IDisposable
         tree.StoreWaker = _storeCell;
         tree.Waker = treeCell;
         tree.MajorFaults = environment.MajorFaults;
+        var check = new CorruptionCheck(
+            this, environment, _counters, _intake, checkCell, hadData: parts.AppliedIndex > 0, StopBecause, _storeCell);
         _actors =
         [
             new MemberActor(_raft, raftCell),
@@ -153,8 +155,10 @@ public sealed partial class Member : IDisposable
             new MemberActor(fetch, fetchCell),
             new MemberActor(
                 new SnapshotSender(environment, options, () => Store, wiring.SendSnapshots, SnapshotSent), sendCell),
+            new MemberActor(check, checkCell),
         ];
         _store.Stopped = _stopped;
+        _duties.MayBeReady = () => check.IsInitialDone;
         ServePromotions();
         _transport?.Attach(this);
     }

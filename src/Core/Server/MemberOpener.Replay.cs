@@ -3,6 +3,7 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using Cairn.Base;
 using Cairn.Btree;
 using Cairn.Core.Membership;
 using Cairn.Core.Protocol;
@@ -80,6 +81,49 @@ internal sealed unsafe partial class MemberOpener
         {
             core.ExtendLog(lower, lowerTerm, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(runs));
         }
+    }
+
+    /// <summary>
+    /// --force-new-cluster: entries that remove everybody else, and let this member vote, committed by decree together with
+    /// all that is in the log (decision 0034). Data, own id and cluster id stay.
+    /// </summary>
+    private void ForceAlone(RaftCore core)
+    {
+        ulong self = _identity.MemberId;
+        ClusterView view = _judged!.View;
+        List<RaftEntry> forced = [];
+        foreach (ClusterMember member in view.Members)
+        {
+            if (member.Id != self)
+            {
+                forced.Add(OwnedChange(new ConfChange { Type = ConfChangeType.RemoveNode, NodeId = member.Id }));
+            }
+        }
+
+        ClusterMember? own = view.Find(self);
+        if (own is not { IsLearner: false })
+        {
+            byte[] context = own is null
+                ? new ClusterMember { Id = self, Name = _options.Name, PeerUrls = _options.InitialAdvertisePeerUrls }.ToJson()
+                : PromotionOf(self);
+            forced.Add(OwnedChange(new ConfChange { Type = ConfChangeType.AddNode, NodeId = self, Context = context }));
+        }
+
+        core.Force(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(forced));
+        ServerLog.ForcedNewCluster(
+            _environment.Log, ServerLog.Id(_identity.ClusterId), ServerLog.Id(self), core.Commit, forced.Count);
+    }
+
+    /// <summary>Context of the change that lets a learner vote, as etcd writes it.</summary>
+    internal static byte[] PromotionOf(ulong id) => System.Text.Encoding.ASCII.GetBytes(string.Create(
+        System.Globalization.CultureInfo.InvariantCulture, $"{{\"id\":{id},\"peerURLs\":null,\"isPromote\":true}}"));
+
+    private RaftEntry OwnedChange(ConfChange change)
+    {
+        byte[] bytes = new byte[change.Size];
+        var writer = new ProtoWriter(bytes);
+        change.Write(ref writer);
+        return Owned(bytes, EntryType.ConfChange);
     }
 
     private void RequireJoined()

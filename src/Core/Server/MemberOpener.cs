@@ -285,7 +285,7 @@ internal sealed unsafe partial class MemberOpener : IDisposable
                 + $"{_options.DataDir} must be removed");
         }
 
-        RequireTransport(view.Members.Length);
+        RequireTransport(_options.ForceNewCluster ? 1 : view.Members.Length);
     }
 
     /// <summary>A crash between the making of the log and its first entries: begin again as the same member.</summary>
@@ -374,6 +374,11 @@ internal sealed unsafe partial class MemberOpener : IDisposable
             System.Runtime.InteropServices.CollectionsMarshal.AsSpan(entries),
             _environment.Random);
         KeepOlder(core, recovery);
+        if (_options.ForceNewCluster)
+        {
+            ForceAlone(core);
+        }
+
         return core;
     }
 

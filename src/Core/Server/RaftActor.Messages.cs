@@ -31,6 +31,7 @@ internal sealed unsafe partial class RaftActor
     private long _seenLinks = -1;
     private readonly Dictionary<ulong, long> _seenLosses = [];
     private bool _skippedWait;
+    private bool _isAlone; // was once, after a forced new cluster
     private long _startedNs;
 
     /// <summary>Follows membership and links.</summary>
@@ -41,7 +42,7 @@ internal sealed unsafe partial class RaftActor
             _startedNs = nowNs;
         }
 
-        if (_transport is null)
+        if (_transport is null || !MayTalk())
         {
             return false;
         }
@@ -66,6 +67,13 @@ internal sealed unsafe partial class RaftActor
         SkipElectionWait(nowNs);
         StopIfTold(nowNs);
         return any;
+    }
+
+    /// <summary>A member that was forced to be alone says nothing to the others before it is.</summary>
+    private bool MayTalk()
+    {
+        _isAlone |= _core.ProgressCount <= 1;
+        return _isAlone || !_options.ForceNewCluster;
     }
 
     private List<PeerAddress> PeersOf(ClusterView view)

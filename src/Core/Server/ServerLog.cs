@@ -130,4 +130,17 @@ internal static partial class ServerLog
 
     [LoggerMessage(53, LogLevel.Warning, "rejecting membership change; unhealthy cluster")]
     internal static partial void RefusedChange(ILogger log, string change, string memberId, string reason);
+
+    [LoggerMessage(54, LogLevel.Warning, "failed to get hash from peer")]
+    internal static partial void NoHash(ILogger log, string remotePeerId, string error);
+
+    [LoggerMessage(55, LogLevel.Error, "found different hash values from remote peer")]
+    internal static partial void Inconsistent(ILogger log, string localMemberId, string remotePeerId, long revision);
+
+    [LoggerMessage(56, LogLevel.Error, "found data inconsistency between members; raising alarm")]
+    internal static partial void CorruptFound(ILogger log, string memberId, long revision);
+
+    [LoggerMessage(57, LogLevel.Warning, "forcing a new cluster of this member alone")]
+    internal static partial void ForcedNewCluster(
+        ILogger log, string clusterId, string localMemberId, ulong commitIndex, int changes);
 }
