@@ -101,7 +101,7 @@ internal sealed class PolledCluster : IDisposable
     public Node Join(ulong id)
     {
         int i = Nodes.Count;
-        Member any = Leader!.Member!;
+        Member any = (Leader ?? Nodes.Find(node => node.Member is not null))!.Member!; // one of two may have no quorum yet
         MemberOptions options = OptionsFor(i) with
         {
             InitialClusterState = InitialClusterState.Existing,
