@@ -1,7 +1,9 @@
 // CompactionRun: carries out one compaction inside the tree: deletes revisions in batches, hashes them on the way.
 //
 // Why        etcd deletes 1000 revisions, commits, rests; the same here, but as a slice of whatever commit is being
-//            prepared. The batches resume from a revision, so nothing is held between them.
+//            prepared. The batches resume from a revision, so nothing is held between them. Commits of large buffers take
+//            long; a slice that comes late may do as much as those that were due meanwhile, or writers would leave
+//            compaction behind for good.
 // Keep rule  A revision stays if it is the newest at or below the compaction for its key; a tombstone only if it is
 //            exactly at the compaction (storage.md §6.3). The key index answers that; it is swept afterwards.
 // Thread     btree.
@@ -14,9 +16,11 @@ namespace Cairn.Core.Mvcc;
 /// <summary>The compaction under way, if any; reused.</summary>
 internal sealed unsafe class CompactionRun
 {
+    private const int DueSlicesMax = 64;
     private readonly MvccStore _store;
     private readonly int _deletesPerSlice;
     private readonly long _pauseNs;
+    private long _lastSliceNs;
     private long _nextMain; // where the next slice starts
     private long _nextSub;
     private TreeWriteCursor? _cursor; // the object only; each slice seeks
@@ -50,6 +54,7 @@ internal sealed unsafe class CompactionRun
         IsActive = true;
         Revision = revision;
         NextSliceNs = 0;
+        _lastSliceNs = 0;
         _nextMain = 0;
         _nextSub = 0;
         _hashes = rememberHash;
@@ -67,7 +72,9 @@ internal sealed unsafe class CompactionRun
     public bool Slice(TreeBucket keys, TreeBucket meta, long nowNs)
     {
         ViewPin pin = _store.Pin();
-        bool finished = Delete(keys);
+        long due = _lastSliceNs == 0 ? 1 : Math.Clamp((nowNs - _lastSliceNs) / Math.Max(_pauseNs, 1), 1, DueSlicesMax);
+        _lastSliceNs = nowNs;
+        bool finished = Delete(keys, (int)Math.Min(int.MaxValue / 16, _deletesPerSlice * due));
         _store.Unpin(pin);
         Span<byte> marker = stackalloc byte[RevisionKey.TombstoneSize];
         if (finished)
@@ -88,7 +95,7 @@ internal sealed unsafe class CompactionRun
 
     public void Dispose() => IsActive = false;
 
-    private bool Delete(TreeBucket keys)
+    private bool Delete(TreeBucket keys, int deletesMax)
     {
         KeyIndex index = _store.Index;
         TreeWriteCursor cursor = _cursor = keys.Cursor(_cursor);
@@ -104,7 +111,7 @@ internal sealed unsafe class CompactionRun
                 return true;
             }
 
-            if (SliceDeletes >= _deletesPerSlice || seen >= 10 * _deletesPerSlice)
+            if (SliceDeletes >= deletesMax || seen >= 10 * deletesMax)
             {
                 _nextMain = main;
                 _nextSub = sub;

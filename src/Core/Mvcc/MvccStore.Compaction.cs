@@ -5,7 +5,7 @@
 //               older than the compaction's View is left (the grace period).
 //            3. the tree actor deletes revisions, batch by batch, and writes the finished marker.
 //            4. the index is swept in slices between applies: histories are cut, dead keys removed.
-//            Compactions accepted while one waits or runs are carried out as one.
+//            Compactions accepted while one runs are carried out as one.
 //            The next one starts after that: its keep set must come from an index that the sweep of a later
 //            compaction has not touched, or the remembered hash would be wrong.
 // Thread     store. Source: behaviour.md §2.8, storage.md §6.2, §6.3.
@@ -49,9 +49,11 @@ public sealed unsafe partial class MvccStore
         }
 
         ref Compaction? waiting = ref _lastCompaction;
-        if (waiting is { Step: CompactionStep.Accepted, RememberHash: false })
+        bool isNext = _compactions.Count == 1; // nothing runs before it
+        if (waiting is { Step: CompactionStep.Accepted, RememberHash: false } && (!isNext || waiting.Serial == _active.Serial))
         {
-            // It has not begun and nobody will ask for its hash: the newer one does its work as well.
+            // It has not begun and nobody will ask for its hash: the newer one does its work as well. But one that waits
+            // for nothing but its buffer's commit is left alone: pushed on by every newer one it might never begin.
             waiting.Revision = revision;
         }
         else

@@ -41,6 +41,7 @@ public sealed unsafe class TreeActor : IActor
     private const long BytesPerPoll = 1 << 20;
     private const int ShrinkPages = 256;
     private const long ShrinkWaitNs = 10_000_000;
+    private const long ShrinkPatienceNs = 100_000_000;
     private const long AgeEveryNs = 1_000_000_000;
     private readonly MvccStore _store;
     private readonly Tree _tree;
@@ -61,6 +62,7 @@ public sealed unsafe class TreeActor : IActor
     private bool _shrinking; // the commit under way holds a shrink step
     private bool _hurry;
     private long _nextShrinkNs;
+    private long _lastShrinkNs;
     private long _nextAgeNs;
     private long _majorFaults; // at the last age
 
@@ -93,6 +95,10 @@ public sealed unsafe class TreeActor : IActor
         : Math.Min(
             _defragment.Completed is not null ? _nextShrinkNs : long.MaxValue,
             _run.IsActive ? _run.NextSliceNs : long.MaxValue);
+
+    /// <summary>Nothing is under way. Tree thread, or any once that has ended.</summary>
+    internal bool IsIdle =>
+        _commit is null && _writer is null && _batch.Buffer is null && !_run.IsActive && _defragment.Completed is null;
 
     /// <summary>Commits that became durable since the start. Any thread.</summary>
     public long Commits => Volatile.Read(ref _commits);
@@ -148,7 +154,10 @@ public sealed unsafe class TreeActor : IActor
                 return true;
             }
         }
-        else if (_batch.Buffer is null && _defragment.Completed is not null && nowNs >= _nextShrinkNs)
+
+        // Between commits; with one where they follow each other without a break.
+        bool shrinks = _defragment.Completed is not null && nowNs >= _nextShrinkNs;
+        if (shrinks && (_batch.Buffer is null || nowNs - _lastShrinkNs >= ShrinkPatienceNs))
         {
             ShrinkStep(nowNs);
         }
@@ -174,8 +183,9 @@ public sealed unsafe class TreeActor : IActor
 
         _shrinkMore = Writer().ShrinkStep(ShrinkPages);
         _nextShrinkNs = _tree.IsShrinkWaiting ? nowNs + ShrinkWaitNs : 0;
+        _lastShrinkNs = nowNs;
         _shrinking = true;
-        if (!_writer!.IsWorthCommitting)
+        if (_batch.Buffer is null && !_writer!.IsWorthCommitting)
         {
             // Only looked at what stays, or waits for pins.
             _writer.Rollback();

@@ -106,7 +106,7 @@ public sealed record MemberOptions
     /// <summary>Write buffer bytes after which it is frozen at once; also the cap that stops the apply loop.</summary>
     public long BufferBytes { get; init; } = 64L << 20;
 
-    /// <summary>Revisions a compaction deletes in one tree commit.</summary>
+    /// <summary>Revisions a compaction deletes in one tree commit; more when commits take longer than the pause.</summary>
     public int CompactionBatchLimit { get; init; } = 1000;
 
     /// <summary>Pause between two such commits; a step that found nothing to delete waits a tenth of it.</summary>

@@ -18,13 +18,14 @@ internal sealed class ThrowingFatal : IFatal
 
 internal sealed class StoreHarness : IDisposable
 {
+    private const long StepNs = 1_000_000_000;
     private readonly string _directory = Directory.CreateTempSubdirectory("cairn-mvcc-").FullName;
     private readonly MvccOptions _options;
     private readonly IFileSystem _files;
     private NativeBuffer _output;
     private ulong _index;
 
-    public StoreHarness(string? copyOfDb = null, int compactionBatchLimit = 1000, IFileSystem? files = null)
+    public StoreHarness(string? copyOfDb = null, int compactionBatchLimit = 1000, IFileSystem? files = null, int compactionPauseSteps = 1)
     {
         _files = files ?? PosixFileSystem.Instance;
         if (copyOfDb is not null)
@@ -32,7 +33,7 @@ internal sealed class StoreHarness : IDisposable
             File.Copy(copyOfDb, DbPath);
         }
 
-        _options = new MvccOptions { Pool = Pool, CompactionBatchLimit = compactionBatchLimit, PinSlots = 64 };
+        _options = new MvccOptions { Pool = Pool, CompactionBatchLimit = compactionBatchLimit, CompactionPauseNs = compactionPauseSteps * StepNs, PinSlots = 64 };
         _output = new NativeBuffer(Pool);
         Open();
     }
@@ -136,10 +137,13 @@ internal sealed class StoreHarness : IDisposable
         Pump(() => Store.FinishedCompactRevision == Store.CompactRevision && !Store.Work(NowNs));
     }
 
+    /// <summary>Time goes by without a poll.</summary>
+    public void Pass(int steps) => NowNs += steps * StepNs;
+
     /// <summary>One poll of the tree actor and one slice of background work.</summary>
     public bool Step()
     {
-        NowNs += 1_000_000_000;
+        NowNs += StepNs;
         bool did = Store.TreeActor.Poll(NowNs);
         return Store.Work(NowNs) | did;
     }

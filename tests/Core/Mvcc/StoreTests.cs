@@ -227,6 +227,49 @@ public sealed class StoreTests
         Assert.Contains("6C617374", Everything(harness));
     }
 
+    [Theory]
+    [InlineData(1, 10, 13)] // a slice as soon as it is due: as many deletes as the limit
+    [InlineData(5, 2, 4)] // five were due meanwhile
+    public void Compaction_Slices_DeleteTheLimitForEachPauseThatPassed(int pausesBetween, int commitsMin, int commitsMax)
+    {
+        const int PauseSteps = 1000;
+        using var harness = new StoreHarness(compactionBatchLimit: 10, compactionPauseSteps: PauseSteps);
+        for (int i = 0; i < 101; i++)
+        {
+            harness.Put(Put("k", $"{i}"));
+        }
+
+        harness.Compact([8, 102]);
+        harness.Freeze();
+        long before = harness.Store.TreeActor.Commits;
+        while (harness.Store.FinishedCompactRevision < 102)
+        {
+            harness.Pass(pausesBetween * PauseSteps);
+            harness.Pump(() => !harness.Step());
+            Assert.InRange(harness.Store.TreeActor.Commits - before, 0, commitsMax);
+        }
+
+        Assert.InRange(harness.Store.TreeActor.Commits - before, commitsMin, commitsMax);
+    }
+
+    [Fact]
+    public void Compactions_AcceptedBeforeEveryCommit_AreCarriedOutAllTheSame()
+    {
+        using var harness = new StoreHarness();
+        for (int i = 0; i < 300; i++)
+        {
+            harness.Put(Put("k", $"{i}"));
+            var request = new byte[12];
+            var writer = new ProtoWriter(request);
+            writer.WriteVarintField(1, (ulong)harness.Store.Revision);
+            Assert.Equal(ErrorCode.None, harness.Compact(writer.Written.ToArray()).Error);
+            _ = harness.Store.TryFreeze(new FreezePoint(1000 + (ulong)i, 3, default));
+            _ = harness.Step();
+        }
+
+        Assert.InRange(harness.Store.FinishedCompactRevision, 200, 301);
+    }
+
     [Fact]
     public void Defragment_AskedForWhileACompactionDeletes_EndsAfterItAtTheSmallestFile()
     {

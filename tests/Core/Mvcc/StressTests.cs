@@ -472,7 +472,7 @@ public sealed class StressTests
         /// <summary>All work ends, memory comes back, the file is sound, and a second open sees the same.</summary>
         private void Finish()
         {
-            long deadline = SystemClock.Instance.NowNs + 60_000_000_000;
+            long deadline = SystemClock.Instance.NowNs + 120_000_000_000;
             bool done = false;
             while (!done)
             {
@@ -488,8 +488,9 @@ public sealed class StressTests
             }
 
             _treeThread.Stop();
-            while (_store.TreeActor.Poll(SystemClock.Instance.NowNs) || _store.Work(SystemClock.Instance.NowNs))
+            while (_store.TreeActor.Poll(SystemClock.Instance.NowNs) | _store.Work(SystemClock.Instance.NowNs) || !_store.TreeActor.IsIdle)
             {
+                Assert.True(SystemClock.Instance.NowNs < deadline, $"the last steps end, pages {_tree.HighWaterBytes / _tree.PageSize}");
             }
 
             TreeCheckResult check = _tree.Check(_tree.CurrentRoot, againstFreelist: true);
