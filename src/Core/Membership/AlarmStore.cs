@@ -84,12 +84,13 @@ public sealed class AlarmStore
     /// <param name="response">Field 2, repeated AlarmMember, of AlarmResponse.</param>
     public ErrorCode Apply(ReadOnlySpan<byte> body, IBucketWriter writer, IBufferWriter<byte> response)
     {
-        if (!TryParse(body, out int action, out ulong memberId, out int kind))
+        if (!AlarmRequest.TryParse(body, out AlarmRequest request))
         {
             return ErrorCode.MalformedRequest;
         }
 
-        switch (action)
+        (ulong memberId, int kind) = (request.MemberId, request.Alarm);
+        switch (request.Action)
         {
             case ActionGet:
                 foreach ((int raisedKind, ulong raisedBy) in _raised)
@@ -151,48 +152,13 @@ public sealed class AlarmStore
             bool needsSpace = kind switch
             {
                 RequestKind.Put or RequestKind.LeaseGrant => true,
-                RequestKind.Txn => HasPut(body, 0),
+                RequestKind.Txn => RequestChecks.QuotaCost(kind, body) != 0, // a put in either branch
                 _ => false,
             };
             return needsSpace ? ErrorCode.NoSpace : ErrorCode.None;
         }
 
         return ErrorCode.None;
-    }
-
-    /// <summary>Whether a txn holds a put in either branch, nested txns included.</summary>
-    internal static bool HasPut(ReadOnlySpan<byte> txn, int depth)
-    {
-        const int DepthMax = 1000;
-        var reader = new ProtoReader(txn);
-        while (reader.NextField())
-        {
-            // TxnRequest {1 compare, 2 success, 3 failure}; RequestOp {2 request_put, 4 request_txn}.
-            if (reader.Wire != WireType.Bytes || reader.Field is not (2 or 3))
-            {
-                reader.Skip();
-                continue;
-            }
-
-            var operation = new ProtoReader(reader.ReadBytes());
-            while (operation.NextField())
-            {
-                if (operation.Wire != WireType.Bytes)
-                {
-                    operation.Skip();
-                    continue;
-                }
-
-                int field = operation.Field;
-                ReadOnlySpan<byte> body = operation.ReadBytes();
-                if (field == 2 || (field == 4 && depth < DepthMax && HasPut(body, depth + 1)))
-                {
-                    return true;
-                }
-            }
-        }
-
-        return false;
     }
 
     private static bool IsForbiddenWhenCorrupt(RequestKind kind) => kind is RequestKind.Range or RequestKind.Put
@@ -222,43 +188,6 @@ public sealed class AlarmStore
         response.Advance(writer.Position);
     }
 
-    private static bool TryParse(ReadOnlySpan<byte> body, out int action, out ulong memberId, out int kind)
-    {
-        action = 0;
-        memberId = 0;
-        kind = 0;
-        var reader = new ProtoReader(body);
-        while (reader.NextField())
-        {
-            if (reader.Field > 3)
-            {
-                reader.Skip();
-                continue;
-            }
-
-            if (reader.Wire != WireType.Varint)
-            {
-                return false;
-            }
-
-            ulong value = reader.ReadVarint();
-            switch (reader.Field)
-            {
-                case 1:
-                    action = (int)value;
-                    break;
-                case 2:
-                    memberId = value;
-                    break;
-                default:
-                    kind = (int)value;
-                    break;
-            }
-        }
-
-        return !reader.Failed;
-    }
-
     private void Publish()
     {
         var alarms = new Alarm[_raised.Count];
@@ -275,32 +204,13 @@ public sealed class AlarmStore
     {
         public void Visit(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
         {
-            ulong memberId = 0;
-            int kind = 0;
-            var reader = new ProtoReader(key);
-            while (reader.NextField())
-            {
-                if (reader.Field > 2 || reader.Wire != WireType.Varint)
-                {
-                    reader.Skip();
-                }
-                else if (reader.Field == 1)
-                {
-                    memberId = reader.ReadVarint();
-                }
-                else
-                {
-                    kind = reader.ReadInt32();
-                }
-            }
-
-            if (reader.Failed)
+            if (!NumberFields.TryParse(key, 2, out long memberId, out long kind, out _))
             {
                 throw new System.IO.InvalidDataException(
                     $"bucket alarm: key {Convert.ToHexStringLower(key)} is not an AlarmMember");
             }
 
-            raised.Add((kind, memberId));
+            raised.Add(((int)kind, (ulong)memberId));
         }
     }
 }

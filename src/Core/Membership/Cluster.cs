@@ -217,99 +217,30 @@ public sealed class Cluster
     /// <exception cref="InvalidDataException">Not a version.</exception>
     public void ApplyClusterVersion(ReadOnlySpan<byte> body, IBucketWriter? writer)
     {
-        // ClusterVersionSetRequest {1 ver}
-        var reader = new MessageReader(body);
-        ReadOnlySpan<byte> version = default;
-        while (reader.NextField())
-        {
-            if (reader.Field == 1)
-            {
-                version = reader.ReadBytes();
-            }
-            else
-            {
-                reader.Skip();
-            }
-        }
-
-        Require(!reader.Failed, "cluster_version_set");
-        SetVersion(Encoding.UTF8.GetString(version), writer);
+        Require(ClusterVersionSetRequest.TryParse(body, out ClusterVersionSetRequest request), "cluster_version_set");
+        SetVersion(Encoding.UTF8.GetString(request.Version), writer);
     }
 
     /// <summary>Applies cluster_member_attr_set (entry field 1301).</summary>
     /// <exception cref="InvalidDataException">Not that message, or a member nobody knows.</exception>
     public void ApplyMemberAttributes(ReadOnlySpan<byte> body, IBucketWriter? writer)
     {
-        // ClusterMemberAttrSetRequest {1 member_ID, 2 Attributes {1 name, 2 repeated client_urls}}
-        ulong id = 0;
-        ReadOnlySpan<byte> attributes = default;
-        var reader = new MessageReader(body);
-        while (reader.NextField())
-        {
-            switch (reader.Field)
-            {
-                case 1:
-                    id = reader.ReadUInt64();
-                    break;
-                case 2:
-                    attributes = reader.ReadBytes();
-                    break;
-                default:
-                    reader.Skip();
-                    break;
-            }
-        }
-
-        Require(!reader.Failed, "cluster_member_attr_set");
-        string name = string.Empty;
+        Require(ClusterMemberAttrSetRequest.TryParse(body, out ClusterMemberAttrSetRequest request), "cluster_member_attr_set");
         var clientUrls = new List<string>();
-        reader = new MessageReader(attributes);
-        while (reader.NextField())
+        foreach (ReadOnlySpan<byte> url in request.ClientUrls)
         {
-            switch (reader.Field)
-            {
-                case 1:
-                    name = Encoding.UTF8.GetString(reader.ReadBytes());
-                    break;
-                case 2:
-                    clientUrls.Add(Encoding.UTF8.GetString(reader.ReadBytes()));
-                    break;
-                default:
-                    reader.Skip();
-                    break;
-            }
+            clientUrls.Add(Encoding.UTF8.GetString(url));
         }
 
-        Require(!reader.Failed, "cluster_member_attr_set");
-        SetAttributes(id, name, clientUrls, writer);
+        SetAttributes(request.MemberId, Encoding.UTF8.GetString(request.Name), clientUrls, writer);
     }
 
     /// <summary>Applies downgrade_info_set (entry field 1302).</summary>
     /// <exception cref="InvalidDataException">Not that message.</exception>
     public void ApplyDowngrade(ReadOnlySpan<byte> body, IBucketWriter? writer)
     {
-        // DowngradeInfoSetRequest {1 enabled, 2 ver}
-        bool enabled = false;
-        string version = string.Empty;
-        var reader = new MessageReader(body);
-        while (reader.NextField())
-        {
-            switch (reader.Field)
-            {
-                case 1:
-                    enabled = reader.ReadUInt64() != 0;
-                    break;
-                case 2:
-                    version = Encoding.UTF8.GetString(reader.ReadBytes());
-                    break;
-                default:
-                    reader.Skip();
-                    break;
-            }
-        }
-
-        Require(!reader.Failed, "downgrade_info_set");
-        _downgrade = enabled ? new DowngradeInfo(true, version) : DowngradeInfo.None;
+        Require(DowngradeInfoSetRequest.TryParse(body, out DowngradeInfoSetRequest request), "downgrade_info_set");
+        _downgrade = request.Enabled ? new DowngradeInfo(true, Encoding.UTF8.GetString(request.Version)) : DowngradeInfo.None;
         if (writer is not null)
         {
             var buffer = new ArrayBufferWriter<byte>();

@@ -246,7 +246,7 @@ public sealed class ClusterTests
             OnlyItsOwnError(() => cluster.ApplyDowngrade(bytes, null));
             OnlyItsOwnError(() => cluster.ApplyConfChange(MembershipChange.AddNode, 1, bytes, null));
             new AlarmStore().Apply(bytes, new MemoryBuckets(), new ArrayBufferWriter<byte>());
-            AlarmStore.HasPut(bytes, 0);
+            _ = RequestChecks.QuotaCost(RequestKind.Txn, bytes);
         });
 
     private static void OnlyItsOwnError(Action action)
