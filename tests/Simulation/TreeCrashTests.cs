@@ -1,5 +1,4 @@
 // Power cuts, failing syncs, a full disk and rotten bits against src/Btree: a commit is there whole or not at all.
-using System;
 using Cairn.Btree;
 using Xunit;
 
@@ -7,35 +6,10 @@ namespace Cairn.Simulation;
 
 public sealed class TreeCrashTests
 {
-    private static readonly Survival[] Survivals = Enum.GetValues<Survival>();
-
     [Fact]
     public void Tree_PowerCutAtEveryEventInTurn_KeepsWholeCommits() =>
         SimSeeds.Run(nameof(Tree_PowerCutAtEveryEventInTurn_KeepsWholeCommits), 2, seed =>
-        {
-            long events;
-            using (var whole = new TreeWorld(new SimRandom(seed)))
-            {
-                long before = whole.Files.Events;
-                whole.Start();
-                whole.Work(12);
-                events = whole.Files.Events - before;
-            }
-
-            for (long cut = 1; cut <= events; cut++)
-            {
-                foreach (Survival survival in Survivals)
-                {
-                    using var world = new TreeWorld(new SimRandom(seed));
-                    world.Files.CutAt = world.Files.Events + cut;
-                    RunUntilCut(world, 12);
-                    world.Files = world.Files.PowerLoss(survival, new SimRandom(seed ^ ((ulong)cut << 8) ^ (ulong)survival));
-                    world.Drop();
-                    world.Start();
-                    world.Work(2);
-                }
-            }
-        });
+            CrashLoop.AtEveryEvent(() => new TreeWorld(new SimRandom(seed)), seed, workAfter: 2));
 
     [Fact]
     public void Tree_ManyCutsInOneLife_KeepsWholeCommits() =>
@@ -56,7 +30,7 @@ public sealed class TreeCrashTests
             world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(6);
             Assert.ThrowsAny<MemberStoppedException>(() => world.Work(40));
             world.Files.Cut();
-            world.Files = world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Files = world.Files.PowerLoss(CrashLoop.Survivals[random.Below(CrashLoop.Survivals.Length)], random);
             world.Drop();
             world.Start();
             world.Work(3);
@@ -106,31 +80,6 @@ public sealed class TreeCrashTests
         var random = new SimRandom(seed);
         using var world = new TreeWorld(random.Fork("world"));
         world.Files.Lie = lie;
-        for (int round = 0; round < 10; round++)
-        {
-            world.Files.CutAt = world.Files.Events + 1 + (random.Chance(30) ? random.Below(6) : random.Below(150));
-            RunUntilCut(world, 1 + random.Below(30));
-            world.Files.Cut();
-            world.Files = random.Chance(30)
-                ? world.Files.ProcessDeath(random)
-                : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
-            world.Drop();
-        }
-
-        world.Start();
-        world.Work(5);
-    }
-
-    /// <summary>Starts and works until the power goes or the member stops itself.</summary>
-    private static void RunUntilCut(TreeWorld world, int commits)
-    {
-        try
-        {
-            world.Start();
-            world.Work(commits);
-        }
-        catch (Exception e) when (e is PowerLossException or MemberStoppedException or Base.FileSystemException)
-        {
-        }
+        CrashLoop.Run(world, random, new CrashPlan(10, 30, 6, 150, FailingSyncPercent: 0));
     }
 }

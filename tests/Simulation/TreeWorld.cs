@@ -11,7 +11,7 @@ using Xunit;
 
 namespace Cairn.Simulation;
 
-internal sealed class TreeWorld : IDisposable
+internal sealed class TreeWorld : ICrashWorld
 {
     private static readonly string[] BucketNames = ["key", "meta", "lease", "auth"];
 

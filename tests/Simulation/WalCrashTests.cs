@@ -8,35 +8,10 @@ namespace Cairn.Simulation;
 
 public sealed class WalCrashTests
 {
-    private static readonly Survival[] Survivals = Enum.GetValues<Survival>();
-
     [Fact]
     public void Wal_PowerCutAtEveryEventInTurn_KeepsWhatWasAcknowledged() =>
         SimSeeds.Run(nameof(Wal_PowerCutAtEveryEventInTurn_KeepsWhatWasAcknowledged), 4, seed =>
-        {
-            long events;
-            using (var whole = new WalWorld(new SimRandom(seed)))
-            {
-                whole.Start();
-                whole.Work(12);
-                events = whole.Files.Events;
-            }
-
-            for (long cut = 1; cut <= events; cut++)
-            {
-                foreach (Survival survival in Survivals)
-                {
-                    // The same seed up to the cut; another stream for what the cut leaves.
-                    using var world = new WalWorld(new SimRandom(seed));
-                    world.Files.CutAt = world.Files.Events + cut;
-                    RunUntilCut(world, 12);
-                    world.Files = world.Files.PowerLoss(survival, new SimRandom(seed ^ ((ulong)cut << 8) ^ (ulong)survival));
-                    world.Drop();
-                    world.Start();
-                    world.Work(3);
-                }
-            }
-        });
+            CrashLoop.AtEveryEvent(() => new WalWorld(new SimRandom(seed)), seed, workAfter: 3));
 
     [Fact]
     public void Wal_ManyCutsInOneLife_KeepsWhatWasAcknowledged() =>
@@ -55,7 +30,7 @@ public sealed class WalCrashTests
             world.Start();
             world.Work(random.Below(10));
             world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(4);
-            RunUntilCut(world, 40);
+            CrashLoop.RunUntilCut(world, 40);
 
             // The lost pages are still readable: the next process must not take them for durable.
             world.Files.Cut();
@@ -63,7 +38,7 @@ public sealed class WalCrashTests
             world.Drop();
             world.Start();
             world.Files.Cut();
-            world.Files = world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
+            world.Files = world.Files.PowerLoss(CrashLoop.Survivals[random.Below(CrashLoop.Survivals.Length)], random);
             world.Drop();
             world.Start();
             world.Work(3);
@@ -78,7 +53,7 @@ public sealed class WalCrashTests
             world.Start();
             world.Work(random.Below(10));
             world.Files.CapacityBytes = SimFileSystem.Used(world.Files.Root) + random.Below(64 << 10);
-            RunUntilCut(world, 400);
+            CrashLoop.RunUntilCut(world, 400);
             world.Files.Cut();
             world.Files = world.Files.ProcessDeath(random);
             world.Drop();
@@ -120,37 +95,6 @@ public sealed class WalCrashTests
         var random = new SimRandom(seed);
         using var world = new WalWorld(random.Fork("world"));
         world.Files.Lie = lie;
-        for (int round = 0; round < 12; round++)
-        {
-            // Small numbers cut inside the recovery itself.
-            world.Files.CutAt = world.Files.Events + 1 + (random.Chance(40) ? random.Below(8) : random.Below(80));
-            if (random.Chance(10))
-            {
-                world.Files.FailSyncAt = world.Files.Syncs + 1 + random.Below(10);
-            }
-
-            RunUntilCut(world, 1 + random.Below(30));
-            world.Files.Cut();
-            world.Files = random.Chance(30)
-                ? world.Files.ProcessDeath(random)
-                : world.Files.PowerLoss(Survivals[random.Below(Survivals.Length)], random);
-            world.Drop();
-        }
-
-        world.Start();
-        world.Work(5);
-    }
-
-    /// <summary>Starts and works until the power goes or the member stops itself.</summary>
-    private static void RunUntilCut(WalWorld world, int units)
-    {
-        try
-        {
-            world.Start();
-            world.Work(units);
-        }
-        catch (Exception e) when (e is PowerLossException or MemberStoppedException or Base.FileSystemException)
-        {
-        }
+        CrashLoop.Run(world, random, new CrashPlan(12, 40, 8, 80, FailingSyncPercent: 10));
     }
 }

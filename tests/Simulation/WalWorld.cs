@@ -12,7 +12,7 @@ using Xunit;
 
 namespace Cairn.Simulation;
 
-internal sealed unsafe class WalWorld : IDisposable
+internal sealed unsafe class WalWorld : ICrashWorld
 {
     public static readonly WalOptions Options = new()
     {
