@@ -4,6 +4,7 @@
 //            answer is compared with what each key was at that revision: append-only lists the writer fills before
 //            it publishes, so readers can look things up without a lock.
 // Values     most of some hundred bytes, one in 400 of 20 to 120 KB: large runs of pages move beside small ones.
+// Cold       CAIRN_STRESS_COLD: pages are taken out of memory again and again, so that reads meet the disk.
 // Length     CAIRN_STRESS_SECONDS (30 s) as a whole: the last fifth is for the work left over to come to its end.
 using System;
 using System.Buffers.Binary;
@@ -16,12 +17,15 @@ using Cairn.Btree;
 using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
+using Cairn.Core.Tests.Support;
 using Xunit;
+using Xunit.Abstractions;
 
 namespace Cairn.Core.Tests.Mvcc;
 
-public sealed class StressTests
+public sealed class StressTests(ITestOutputHelper output)
 {
+    private static readonly bool s_cold = Environment.GetEnvironmentVariable("CAIRN_STRESS_COLD") is { Length: > 0 };
     private const int KeyCount = 3000;
     private static readonly HeaderFields Header = new(1, 2, 3);
 
@@ -31,11 +35,12 @@ public sealed class StressTests
         double seconds = double.TryParse(Environment.GetEnvironmentVariable("CAIRN_STRESS_SECONDS"), out double asked) ? asked : 30;
         string directory = Directory.CreateTempSubdirectory("cairn-stress-").FullName;
         var failures = new ConcurrentQueue<string>();
+        var files = new ColdFiles();
         try
         {
             using Tree tree = Tree.Open(
-                PosixFileSystem.Instance, Path.Combine(directory, "db"), new TreeOptions { NoSync = true, ReserveBytes = 8L << 30 }, new ThrowingFatal());
-            using var world = new World(tree, failures, seconds * 0.8);
+                files, Path.Combine(directory, "db"), new TreeOptions { NoSync = true, ReserveBytes = 8L << 30 }, new ThrowingFatal());
+            using var world = new World(tree, files, failures, seconds * 0.8, output);
             world.Run();
         }
         finally
@@ -104,6 +109,8 @@ public sealed class StressTests
     private sealed class World : IDisposable
     {
         private readonly Tree _tree;
+        private readonly ColdFiles _files;
+        private readonly ITestOutputHelper _output;
         private readonly ConcurrentQueue<string> _failures;
         private readonly long _endNs;
         private readonly NativePool _pool = new();
@@ -114,11 +121,14 @@ public sealed class StressTests
         private long _pairs;
         private long _hashes;
         private long _chunks;
+        private long _cold;
         private int _defragments;
 
-        public World(Tree tree, ConcurrentQueue<string> failures, double seconds)
+        public World(Tree tree, ColdFiles files, ConcurrentQueue<string> failures, double seconds, ITestOutputHelper output)
         {
             _tree = tree;
+            _files = files;
+            _output = output;
             _failures = failures;
             _endNs = SystemClock.Instance.NowNs + (long)(seconds * 1e9);
             _store = MvccStore.Open(
@@ -168,6 +178,11 @@ public sealed class StressTests
             }
 
             Guard(Finish);
+            _output.WriteLine(
+                $"{_store.Revision} revisions, {_answers} ranges of {_pairs} pairs ({_cold} had to wait for the disk), {_chunks} chunks, "
+                + $"{_hashes} hashes, {_store.TreeActor.Commits} commits, {_defragments} defragmentations, compacted to "
+                + $"{_store.FinishedCompactRevision}, {_tree.HighWaterBytes >> 20} MiB");
+            Assert.True(!s_cold || _cold > 0, "pages went cold");
             Assert.InRange(_answers, 100, long.MaxValue);
             Assert.InRange(_pairs, 1000, long.MaxValue);
             Assert.InRange(_hashes, 1, long.MaxValue);
@@ -332,6 +347,11 @@ public sealed class StressTests
 
                 if (random.Next(500) == 0)
                 {
+                    if (s_cold)
+                    {
+                        _files.Evict();
+                    }
+
                     _tree.ForgetResidency(); // every block is asked for again
                 }
             }
@@ -401,8 +421,10 @@ public sealed class StressTests
             var request = new RangeOp(KeyOf(first), last == first + 1 ? [] : KeyOf(last)) { Revision = revision };
             output.Reset();
             byte[] bytes = request.Encode();
-            if (random.Next(2) == 0 || !_store.TryRangeNow(bytes, pin, Header, ref output, out ErrorCode error))
+            bool answered = _store.TryRangeNow(bytes, pin, Header, ref output, out ErrorCode error);
+            if (!answered)
             {
+                Interlocked.Increment(ref _cold);
                 error = _store.Range(bytes, pin, Header, ref output);
             }
 

@@ -1,20 +1,37 @@
 // ColdFiles: the real file system that on demand says of every mapped byte that it would have to come from the disk.
 using System;
+using System.Runtime.InteropServices;
 using System.Threading;
 using Cairn.Base;
 
 namespace Cairn.Core.Tests.Support;
 
-internal sealed class ColdFiles : IFileSystem
+internal sealed unsafe partial class ColdFiles : IFileSystem
 {
+    private const int AdvisePageOut = 21;
     private readonly PosixFileSystem _inner = PosixFileSystem.Instance;
     private int _populates;
+    private ColdFile? _mapped;
 
     /// <summary>Nothing is in the page cache.</summary>
     public bool IsCold { get; set; }
 
     /// <summary>How often pages were asked for.</summary>
     public int Populates => Volatile.Read(ref _populates);
+
+    /// <summary>
+    /// Takes the mapped file's pages out of memory, as a memory limit would: the next visit reads the disk. While it is open.
+    /// </summary>
+    public void Evict()
+    {
+        if (_mapped is { Base: not null } file)
+        {
+            _ = Madvise(file.Base, (nint)file.Length, AdvisePageOut);
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "madvise")]
+    private static partial int Madvise(byte* address, nint length, int advice);
 
     public IFile Open(string path, FileOpenMode mode, int unixMode = 0x180) => new ColdFile(this, _inner.Open(path, mode, unixMode));
 
@@ -34,7 +51,7 @@ internal sealed class ColdFiles : IFileSystem
 
     public void SyncDirectory(string path) => _inner.SyncDirectory(path);
 
-    private sealed unsafe class ColdFile(ColdFiles owner, IFile inner) : IFile
+    private sealed class ColdFile(ColdFiles owner, IFile inner) : IFile
     {
         public string Path => inner.Path;
 
@@ -56,7 +73,14 @@ internal sealed class ColdFiles : IFileSystem
 
         public bool TryLock(FileLockKind kind) => inner.TryLock(kind);
 
-        public byte* Map(long reserveBytes) => inner.Map(reserveBytes);
+        public byte* Base { get; private set; }
+
+        public byte* Map(long reserveBytes)
+        {
+            Base = inner.Map(reserveBytes);
+            owner._mapped = this;
+            return Base;
+        }
 
         public void Populate(long offset, long length)
         {
