@@ -69,6 +69,21 @@ internal static class FeatureGates
         return gates;
     }
 
+    /// <summary>Every gate as a checked value leaves it.</summary>
+    public static List<Cairn.Net.Host.FeatureState> States(string value)
+    {
+        Dictionary<string, bool> given = Parse(value);
+        var states = new List<Cairn.Net.Host.FeatureState>();
+        foreach ((string name, bool byDefault, string stage) in All)
+        {
+            bool on = given.TryGetValue(name, out bool set) ? set
+                : given.GetValueOrDefault(stage == "ALPHA" ? "AllAlpha" : "AllBeta") || byDefault;
+            states.Add(new Cairn.Net.Host.FeatureState(name, stage, on));
+        }
+
+        return states;
+    }
+
     /// <summary>The gate's default.</summary>
     public static bool TryFind(string name, out bool byDefault)
     {

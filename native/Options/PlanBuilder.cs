@@ -463,6 +463,7 @@ internal static class PlanBuilder
             Cors = values.List("cors"),
             HostWhitelist = values.List("host-whitelist"),
             ExtensiveMetrics = values.Text("metrics") == "extensive",
+            Features = FeatureGates.States(values.Text("feature-gates")),
             CairnVersion = VersionText.Cairn,
         };
     }

@@ -42,11 +42,16 @@ internal sealed unsafe class CommitBuild : IDisposable
 
     public uint FreelistPages { get; private set; }
 
+    /// <summary>What the merging part of the last <see cref="Run"/> took, nanoseconds.</summary>
+    public long RebalanceNs { get; private set; }
+
     /// <summary>Builds everything and returns the state that will be durable.</summary>
     public TreeRoot Run()
     {
         _images.Truncate(0);
+        long start = _tree.Options.Clock?.NowNs ?? 0;
         Rebalance();
+        RebalanceNs = (_tree.Options.Clock?.NowNs ?? 0) - start;
         TreeBucket top = _writer.Top;
         BuildChildren(top);
         ulong rootPage = top.Root is null ? top.RootPage : BuildTree(top);

@@ -128,6 +128,27 @@ public sealed class Tree : IDisposable
     /// </summary>
     public bool IsShrinkWaiting => Shrink.StalledSteps > 0;
 
+    /// <summary>Durations of commits. Any thread.</summary>
+    public TreeFigures Figures { get; } = new();
+
+    /// <summary>Pins that are out. Any thread.</summary>
+    public int OpenPins
+    {
+        get
+        {
+            lock (_pinLock)
+            {
+                int pins = 0;
+                foreach (PinnedRoot root in _pinned)
+                {
+                    pins += root.Pins;
+                }
+
+                return pins;
+            }
+        }
+    }
+
     internal IFile File { get; }
 
     internal TreeOptions Options { get; }

@@ -32,6 +32,10 @@ public sealed unsafe class TreeCommit
     private long _pacedBytes; // written since the last pause
     private ulong _pacedFirst;
     private ulong _pacedEnd;
+    private long _startNs; // of the commit, by the clock of the options
+    private long _builtNs;
+    private long _pausedNs; // paces kept so far
+    private long _pauseStartNs; // of the pace being kept; 0 when none
 
     internal TreeCommit(TreeWriter writer)
     {
@@ -90,6 +94,12 @@ public sealed unsafe class TreeCommit
             return false;
         }
 
+        if (_pauseStartNs != 0)
+        {
+            _pausedNs += Now - _pauseStartNs;
+            _pauseStartNs = 0;
+        }
+
         NextDeadlineNs = nowNs;
         if (_operation.Error != 0)
         {
@@ -130,6 +140,8 @@ public sealed unsafe class TreeCommit
         _nextImage = 0;
         _freelistWritten = false;
         _pacedBytes = 0;
+        _pausedNs = 0;
+        _pauseStartNs = 0;
         Urgent = false;
         NextDeadlineNs = 0;
         _operation.PrepareSync();
@@ -141,7 +153,9 @@ public sealed unsafe class TreeCommit
         switch (_step)
         {
             case Step.Build:
+                _startNs = Now;
                 _root = _build.Run();
+                _builtNs = Now;
                 Grow((long)_root.HighWater * _tree.PageSize);
                 _step = Step.Write;
                 break;
@@ -162,6 +176,7 @@ public sealed unsafe class TreeCommit
                 break;
             case Step.Publish:
                 Publish();
+                Count();
                 NextDeadlineNs = long.MaxValue;
                 break;
             case Step.Done:
@@ -182,6 +197,7 @@ public sealed unsafe class TreeCommit
             _pacedBytes = 0;
             if (!_synchronous && !Urgent)
             {
+                _pauseStartNs = Now;
                 return;
             }
         }
@@ -286,6 +302,24 @@ public sealed unsafe class TreeCommit
         }
 
         _step = Step.Done;
+    }
+
+    private long Now => _tree.Options.Clock?.NowNs ?? 0;
+
+    private void Count()
+    {
+        if (_tree.Options.Clock is null)
+        {
+            return;
+        }
+
+        TreeFigures figures = _tree.Figures;
+        long building = _builtNs - _startNs;
+        long whole = Now - _startNs - _pausedNs;
+        figures.Commit.Observe(whole);
+        figures.Rebalance.Observe(_build.RebalanceNs);
+        figures.Spill.Observe(building - _build.RebalanceNs);
+        figures.Write.Observe(whole - building);
     }
 
     /// <summary>The file is long enough before any root that needs the length is written, let alone published.</summary>

@@ -21,4 +21,7 @@ public sealed class TreeOptions
 
     /// <summary>Put a CRC into the tail of pages that have eight bytes left; bbolt ignores it.</summary>
     public bool PageChecksums { get; init; } = true;
+
+    /// <summary>Times commits for <see cref="Tree.Figures"/>; null: they are not timed.</summary>
+    public Cairn.Base.IClock? Clock { get; init; }
 }

@@ -41,16 +41,25 @@ public static class SnapFile
     /// <summary>Writes <c>TERM-INDEX.snap</c> and makes file and directory durable.</summary>
     /// <exception cref="FileSystemException">The disk said no; what is left of the file is harmless.</exception>
     public static void Save(
-        IFileSystem files, string directory, ulong term, ulong index, ReadOnlySpan<byte> confState, ReadOnlySpan<byte> data)
+        IFileSystem files, string directory, ulong term, ulong index, ReadOnlySpan<byte> confState, ReadOnlySpan<byte> data,
+        IClock? clock = null, SnapFigures? figures = null)
     {
+        long start = clock?.NowNs ?? 0;
         byte[] bytes = Encode(term, index, confState, data);
+        long encoded = clock?.NowNs ?? 0;
+        long synced = 0;
         using (IFile file = files.Open(WalFormat.Join(directory, Name(term, index)), FileOpenMode.CreateOrTruncate, UnixMode))
         {
             file.Write(0, bytes);
+            long written = clock?.NowNs ?? 0;
             file.Sync();
+            synced = (clock?.NowNs ?? 0) - written;
         }
 
         files.SyncDirectory(directory);
+        figures?.Marshal.Observe(encoded - start);
+        figures?.Sync.Observe(synced);
+        figures?.Save.Observe((clock?.NowNs ?? 0) - start);
     }
 
     /// <summary>

@@ -45,6 +45,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
     private int _nextHead;
     private ulong _nextSequence;
     private ulong _nextFirstIndex;
+    private long _writeStartNs;
     private long _syncStartNs;
     private SparsePoint _lastPoint;
     private bool _jumped; // a snapshot took the place of the log since the last point
@@ -56,6 +57,9 @@ public sealed unsafe class WalActor : IActor, IDisposable
     private bool _unwitnessed; // the last batch has no later mark yet
     private long _quietDeadlineNs = long.MaxValue;
     private ulong _durable; // written by wal with release, read by anybody
+
+    /// <summary>What writes and syncs took. Any thread.</summary>
+    public WalFigures Figures { get; } = new();
 
     /// <param name="log">Opened or created; owned by this actor's thread from now on.</param>
     /// <param name="clock">Times the syncs.</param>
@@ -218,6 +222,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         _operation.PrepareWrite(_offset);
         _operation.TryAdd(_encoder.Data, _encoder.Length);
         _phase = Phase.Writing;
+        _writeStartNs = _clock.NowNs;
         _file.Submit(_operation);
         return true;
     }
@@ -345,6 +350,8 @@ public sealed unsafe class WalActor : IActor, IDisposable
 
         _phase = Phase.Syncing;
         _syncStartNs = _clock.NowNs;
+        Figures.Write.Observe(_syncStartNs - _writeStartNs);
+        Figures.Wrote(_encoder.Length);
         if (!_options.NoSync)
         {
             _operation.PrepareSync();
@@ -360,6 +367,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         }
 
         long syncNs = _clock.NowNs - _syncStartNs;
+        Figures.Sync.Observe(syncNs);
         long previousEnd = _log.Position;
         if (_next != null)
         {

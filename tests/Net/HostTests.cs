@@ -455,17 +455,17 @@ public sealed class HostTests
         await member.Client.CallAsync(Kv + "Put", Put("a", "b"), ("client-api-version", "3.6.14"));
         await member.Client.CallAsync(Kv + "Put", []);
         string page = (await GetAsync(member.Port, "/metrics")).Body;
-        Assert.Contains("grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\",grpc_code=\"OK\"} 1\n", page, StringComparison.Ordinal);
-        Assert.Contains("grpc_method=\"Put\",grpc_code=\"InvalidArgument\"} 1\n", page, StringComparison.Ordinal);
-        Assert.Contains("etcd_server_client_requests_total{type=\"unary\",client_api_version=\"3.6.14\"} 1\n", page, StringComparison.Ordinal);
-        Assert.Contains("etcd_server_client_requests_total{type=\"unary\",client_api_version=\"unknown\"} 1\n", page, StringComparison.Ordinal);
-        Assert.Contains("grpc_server_handling_seconds_count{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\"} 2\n", page, StringComparison.Ordinal);
+        Assert.Contains("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("{grpc_code=\"InvalidArgument\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("etcd_server_client_requests_total{client_api_version=\"3.6.14\",type=\"unary\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 1\n", page, StringComparison.Ordinal);
+        Assert.Contains("grpc_server_handling_seconds_count{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 2\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_server_has_leader 1\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_cluster_version{cluster_version=\"3.5\"} 1\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_server_version{server_version=\"3.6.14\"} 1\n", page, StringComparison.Ordinal);
         Assert.Contains("etcd_disk_wal_fsync_duration_seconds_count", page, StringComparison.Ordinal);
         Assert.Contains("process_resident_memory_bytes ", page, StringComparison.Ordinal);
-        Assert.Contains("grpc_server_started_total{grpc_type=\"bidi_stream\",grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\"} 0\n", page, StringComparison.Ordinal);
+        Assert.Contains("grpc_server_started_total{grpc_method=\"Watch\",grpc_service=\"etcdserverpb.Watch\",grpc_type=\"bidi_stream\"} 0\n", page, StringComparison.Ordinal);
     }
 
     [Fact]

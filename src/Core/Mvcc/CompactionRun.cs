@@ -21,6 +21,8 @@ internal sealed unsafe class CompactionRun
     private readonly int _deletesPerSlice;
     private readonly long _pauseNs;
     private long _lastSliceNs;
+    private readonly IClock? _clock;
+    private long _startNs;
     private long _nextMain; // where the next slice starts
     private long _nextSub;
     private TreeWriteCursor? _cursor; // the object only; each slice seeks
@@ -32,6 +34,7 @@ internal sealed unsafe class CompactionRun
         _store = store;
         _deletesPerSlice = options.CompactionBatchLimit;
         _pauseNs = options.CompactionPauseNs;
+        _clock = options.Clock;
     }
 
     public bool IsActive { get; private set; }
@@ -52,6 +55,7 @@ internal sealed unsafe class CompactionRun
     {
         Invariant.Check(!IsActive, "one compaction at a time");
         IsActive = true;
+        _startNs = _clock?.NowNs ?? 0;
         Revision = revision;
         NextSliceNs = 0;
         _lastSliceNs = 0;
@@ -74,8 +78,11 @@ internal sealed unsafe class CompactionRun
         ViewPin pin = _store.Pin();
         long due = _lastSliceNs == 0 ? 1 : Math.Clamp((nowNs - _lastSliceNs) / Math.Max(_pauseNs, 1), 1, DueSlicesMax);
         _lastSliceNs = nowNs;
+        long before = _clock?.NowNs ?? 0;
         bool finished = Delete(keys, (int)Math.Min(int.MaxValue / 16, _deletesPerSlice * due));
         _store.Unpin(pin);
+        _store.Figures.CompactionPause.Observe((_clock?.NowNs ?? 0) - before);
+        _store.Figures.Compacted(SliceDeletes);
         Span<byte> marker = stackalloc byte[RevisionKey.TombstoneSize];
         if (finished)
         {
@@ -91,7 +98,15 @@ internal sealed unsafe class CompactionRun
         return finished;
     }
 
-    public void End() => IsActive = false;
+    public void End()
+    {
+        IsActive = false;
+        if (_clock is not null)
+        {
+            _store.Figures.CompactionTotal.Observe(_clock.NowNs - _startNs);
+            _store.Figures.CompactionEnded(_clock.UnixMilliseconds / 1000);
+        }
+    }
 
     public void Dispose() => IsActive = false;
 

@@ -30,6 +30,9 @@ internal sealed unsafe class IndexLoader : IDisposable
         _order = (int*)NativeMemory.Alloc(BatchSize, sizeof(int));
     }
 
+    /// <summary>Keys inserted so far that are live at their newest revision.</summary>
+    public long LiveKeys { get; private set; }
+
     /// <summary>Takes one revision; later ones have larger revisions.</summary>
     /// <param name="key">Native memory that stays until the next flush.</param>
     /// <param name="main">Main revision.</param>
@@ -146,13 +149,16 @@ internal sealed unsafe class IndexLoader : IDisposable
                 _index.Histories.RestoreRecord(
                     pending.Bytes, pending.Main, pending.SubFlags, tombstone ? pending.Main : pending.Created, tombstone ? 1 : pending.Version),
                 position);
+            LiveKeys += tombstone ? 0 : 1;
         }
         else if (!tombstone)
         {
+            LiveKeys += KeyHistory.TryGetLive(record, long.MaxValue, out _) ? 0 : 1;
             _index.Histories.AppendPut(record, pending.Main, pending.SubFlags);
         }
         else if (KeyHistory.TryGetLive(record, long.MaxValue, out _))
         {
+            LiveKeys--;
             _index.Histories.AppendTombstone(record, pending.Main, (int)(pending.SubFlags >> HistoryEntry.SubShift));
         }
     }

@@ -24,6 +24,9 @@ public sealed class MvccOptions
 
     /// <summary>Pause between two batches of a compaction, nanoseconds.</summary>
     public long CompactionPauseNs { get; init; } = 10_000_000;
+
+    /// <summary>Times compactions for <see cref="MvccStore.Figures"/>; null: they are not timed.</summary>
+    public IClock? Clock { get; init; }
 }
 
 /// <summary>Fields of a response header that the store does not know; the revision it adds itself.</summary>

@@ -33,6 +33,9 @@ public sealed unsafe partial class MvccStore
         ErrorCode error = CheckPut(put, context.Leases, inTxn: false);
         if (error != ErrorCode.None)
         {
+            // etcd finds a missing key by a range; a missing lease it finds before that.
+            Figures.Range(error == ErrorCode.KeyNotFound ? 1 : 0);
+            Figures.End();
             return error;
         }
 
@@ -82,6 +85,7 @@ public sealed unsafe partial class MvccStore
             error = CheckPath(before, txn, context.Leases, RequestOpKind.Range);
         }
 
+        Figures.End(); // what looked is one transaction of etcd's store, what acts is the next
         if (error != ErrorCode.None)
         {
             return error;
@@ -113,6 +117,8 @@ public sealed unsafe partial class MvccStore
             return ErrorCode.MalformedRequest;
         }
 
+        Figures.Range();
+        Figures.End();
         return context.WantsResponse ? AnswerRange(Current(), range, Header(context, _revision), ref output, nested: false) : ErrorCode.None;
     }
 
@@ -122,6 +128,7 @@ public sealed unsafe partial class MvccStore
     /// <summary>Deletes one key of the lease, keys in ascending order; absent is fine. The lease book is not told.</summary>
     public void RevokeKey(ReadOnlySpan<byte> key)
     {
+        Figures.Delete();
         KeyRecord* record = _index.Find(key);
         if (record != null && KeyHistory.TryGetLive(record, long.MaxValue, out _))
         {
@@ -145,6 +152,7 @@ public sealed unsafe partial class MvccStore
 
     private void EndEntry()
     {
+        Figures.End();
         if (_sub > 0)
         {
             _revision++;
@@ -159,6 +167,7 @@ public sealed unsafe partial class MvccStore
         bool keyMissing = false;
         if (put.IgnoreValue || put.IgnoreLease)
         {
+            Figures.Range(inTxn ? 1 : 0); // a put of its own is counted where it is made
             KeyRecord* record = _index.Find(put.Key);
             keyMissing = record == null || !KeyHistory.TryGetLive(record, long.MaxValue, out _);
         }
@@ -183,6 +192,11 @@ public sealed unsafe partial class MvccStore
         pair.CreateRevision = exists ? state.Created : TxnMain;
         pair.Version = exists ? state.Version + 1 : 1;
         long oldLease = 0;
+        if (put.IgnoreValue || put.IgnoreLease || put.PrevKv)
+        {
+            Figures.Range();
+        }
+
         if (exists && (state.IsLeased || put.IgnoreValue || (put.PrevKv && context.WantsResponse)))
         {
             ReadOnlySpan<byte> stored = Current().Value(state.Main, state.Sub);
@@ -221,6 +235,12 @@ public sealed unsafe partial class MvccStore
             _index.Histories.AppendPut(record, TxnMain, packed);
         }
 
+        Figures.Put(pair.Key.Length + pair.Value.Length);
+        if (!exists)
+        {
+            Figures.KeyAppeared();
+        }
+
         _sub++;
         if (oldLease != pair.Lease)
         {
@@ -248,6 +268,12 @@ public sealed unsafe partial class MvccStore
     private void RunDelete(scoped in DeleteRangeRequest delete, in ApplyContext context, ref NativeBuffer output, bool nested)
     {
         View now = Current();
+        if (delete.PrevKv)
+        {
+            Figures.Range();
+        }
+
+        Figures.Delete();
         if (!context.WantsResponse)
         {
             _ = DeleteKeys(delete, context.Leases, now);
@@ -367,12 +393,15 @@ public sealed unsafe partial class MvccStore
         var writer = new ProtoWriter(new Span<byte>(target, size));
         pair.Write(ref writer);
         _index.Histories.AppendTombstone(record, TxnMain, _sub);
+        Figures.KeyWent();
         _sub++;
     }
 
     private void ChoosePath(in View before, scoped in TxnRequest txn)
     {
-        bool success = TxnCompare.AllHold(before, _index, txn) == CompareVerdict.Holds; // never cold: the store thread waits
+        // Never cold: the store thread waits.
+        bool success = TxnCompare.AllHold(before, _index, txn, out int looked) == CompareVerdict.Holds;
+        Figures.Range(looked);
         if (_pathLength == _path.Length)
         {
             Array.Resize(ref _path, _path.Length * 2);
@@ -429,6 +458,7 @@ public sealed unsafe partial class MvccStore
             switch (op.Kind)
             {
                 case RequestOpKind.Range:
+                    Figures.Range();
                     if (context.WantsResponse)
                     {
                         ErrorCode error = AnswerRange(

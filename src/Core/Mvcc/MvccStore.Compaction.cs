@@ -25,6 +25,7 @@ public sealed unsafe partial class MvccStore
     private Compaction? _lastCompaction; // the newest accepted one, finished or not
     private NativeBuffer _sweepKey; // first key the next slice of the sweep looks at
     private long _committedSerial; // newest buffer that is durable
+    private long _longestSweepNs; // of the sweep under way
 
     /// <summary>
     /// Accepts a compaction: reads below it fail from the next published View on. A caller that asked for
@@ -144,6 +145,20 @@ public sealed unsafe partial class MvccStore
 
     /// <summary>Cuts the histories of the next few keys; true when the last key has been seen.</summary>
     private bool Sweep(long revision)
+    {
+        long before = _options.Clock?.NowNs ?? 0;
+        bool done = SweepSome(revision);
+        _longestSweepNs = Math.Max(_longestSweepNs, (_options.Clock?.NowNs ?? 0) - before);
+        if (done)
+        {
+            Figures.IndexPause.Observe(_longestSweepNs);
+            _longestSweepNs = 0;
+        }
+
+        return done;
+    }
+
+    private bool SweepSome(long revision)
     {
         var cursor = new KeyCursor(_index);
         bool more = cursor.Seek(_sweepKey.WrittenSpan);

@@ -112,6 +112,7 @@ public sealed unsafe partial class MvccStore
             }
 
             loader.Flush();
+            Figures.Loaded(loader.LiveKeys);
         }
 
         _revision = Math.Max(_revision, Math.Max(finished, scheduled));

@@ -119,7 +119,13 @@ public sealed unsafe partial class MvccStore
 
         View view = pin.View;
         view.NeverWaits = !mayWait;
-        return pin.Owner.TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
+        bool answered = TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
+        if (answered)
+        {
+            Figures.ViewRange();
+        }
+
+        return answered;
     }
 
     private bool TryReadTxn(
@@ -135,9 +141,10 @@ public sealed unsafe partial class MvccStore
         view.NeverWaits = !mayWait;
         outcome = ErrorCode.None;
         CompareVerdict verdict;
+        int ranges;
         try
         {
-            verdict = TxnCompare.AllHold(view, pin.Owner._index, txn);
+            verdict = TxnCompare.AllHold(view, pin.Owner._index, txn, out ranges);
         }
         catch (Exception exception) when (IsDamage(exception))
         {
@@ -156,6 +163,7 @@ public sealed unsafe partial class MvccStore
             outcome = CheckRange(view, op.AsRange().Revision);
             if (outcome != ErrorCode.None)
             {
+                pin.Owner.Figures.ViewTxn(ranges);
                 return true;
             }
         }
@@ -173,8 +181,10 @@ public sealed unsafe partial class MvccStore
             }
 
             Invariant.Check(outcome == ErrorCode.None, "a checked range can be read");
+            ranges++;
         }
 
+        pin.Owner.Figures.ViewTxn(ranges);
         return true;
     }
 

@@ -70,6 +70,9 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
 
     public Tree Tree => _tree;
 
+    /// <summary>What has been done so far, for the metrics page. Any thread.</summary>
+    public StoreFigures Figures { get; } = new();
+
     /// <summary>consistent_index of the last durable commit; 0 in a new file. Any thread.</summary>
     public ulong DurableIndex => Volatile.Read(ref _durableIndex);
 

@@ -19,10 +19,16 @@ internal enum CompareVerdict : byte
 internal static unsafe class TxnCompare
 {
     /// <summary>Whether every condition of the txn holds at the View's revision.</summary>
-    public static CompareVerdict AllHold(in View view, KeyIndex index, scoped in TxnRequest txn)
+    /// <param name="view">The state.</param>
+    /// <param name="index">Keys.</param>
+    /// <param name="txn">The transaction.</param>
+    /// <param name="looked">Conditions looked at; the first that does not hold ends it.</param>
+    public static CompareVerdict AllHold(in View view, KeyIndex index, scoped in TxnRequest txn, out int looked)
     {
+        looked = 0;
         foreach (Compare compare in txn.Compares)
         {
+            looked++;
             CompareVerdict verdict = Evaluate(view, index, compare);
             if (verdict != CompareVerdict.Holds)
             {

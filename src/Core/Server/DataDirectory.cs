@@ -41,13 +41,13 @@ internal sealed class DataDirectory
         Path.Combine(Snap, index.ToString("x16", CultureInfo.InvariantCulture) + DatabaseSuffix);
 
     /// <summary>How the tree file is opened.</summary>
-    internal static TreeOptions TreeOptions(MemberOptions options)
+    internal static TreeOptions TreeOptions(MemberOptions options, IClock clock)
     {
         long quota = options.EffectiveQuotaBytes;
         long reserve = options.TreeReserveBytes > 0 ? options.TreeReserveBytes
             : quota >= long.MaxValue / 4 ? 1L << 40
             : Math.Max(64L << 30, 4 * quota);
-        return new TreeOptions { ReserveBytes = reserve, NoSync = options.UnsafeNoSync };
+        return new TreeOptions { ReserveBytes = reserve, NoSync = options.UnsafeNoSync, Clock = clock };
     }
 
     /// <summary>Makes the directories and sees that they can be written to.</summary>

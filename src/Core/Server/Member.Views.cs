@@ -3,6 +3,7 @@
 using Cairn.Btree;
 using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
+using Cairn.Wal;
 
 namespace Cairn.Core.Server;
 
@@ -13,6 +14,18 @@ public sealed partial class Member
 
     /// <summary>The tree file, for snapshot images of pinned roots.</summary>
     public Tree Tree => Store.Tree;
+
+    /// <summary>What the log's writes and syncs took.</summary>
+    public WalFigures WalFigures => _wal.Figures;
+
+    /// <summary>What saving snapshot files took.</summary>
+    public SnapFigures SnapFigures => _snapshotFiles.Figures;
+
+    /// <summary>What applying took, by kind of request.</summary>
+    public ApplyFigures ApplyFigures => _store.Figures;
+
+    /// <summary>Revision of the auth store.</summary>
+    public ulong AuthRevision => _parts.Machine.Auth.View.Revision;
 
     /// <summary>The members and the cluster version.</summary>
     public ClusterView ClusterView => _parts.Machine.Cluster.View;

@@ -69,6 +69,7 @@ public sealed partial class Member : IDisposable
     private readonly StoreActor _store;
     private readonly RaftWiring _wiring;
     private readonly SnapshotReceiver _snapshots;
+    private readonly SnapshotActor _snapshotFiles;
     private readonly Duties _duties;
     private readonly ITransport? _transport;
     private readonly PeerTable _peers = new();
@@ -136,7 +137,7 @@ public sealed partial class Member : IDisposable
         var treeHost = new TreeHost(tree, treeCell, _storeCell);
         _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, treeHost,
             new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell));
-        var snapshots = new SnapshotActor(
+        SnapshotActor snapshots = _snapshotFiles = new SnapshotActor(
             environment, parts.Directory.Snap, options.MaxSnapshots, options.SnapshotCount, parts.SnapshotIndex, jobs, saved, raftCell);
         tree.StoreWaker = _storeCell;
         tree.Waker = treeCell;

@@ -16,7 +16,7 @@ internal sealed unsafe partial class MemberOpener
 {
     private void OpenTree()
     {
-        _tree = Tree.Open(_files, _directory.Tree, DataDirectory.TreeOptions(_options), _environment.Fatal);
+        _tree = Tree.Open(_files, _directory.Tree, DataDirectory.TreeOptions(_options, _environment.Clock), _environment.Fatal);
         ReadTreeMeta();
     }
 

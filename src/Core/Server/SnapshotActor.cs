@@ -52,6 +52,7 @@ internal sealed class SnapshotJob
 internal sealed class SnapshotActor : IActor
 {
     private readonly IFileSystem _files;
+    private readonly IClock _clock;
     private readonly string _directory;
     private readonly int _keep;
     private readonly ulong _every;
@@ -75,6 +76,7 @@ internal sealed class SnapshotActor : IActor
         IWaker raft)
     {
         _files = environment.FileSystem;
+        _clock = environment.Clock;
         _directory = directory;
         _keep = keep;
         _every = every;
@@ -86,6 +88,9 @@ internal sealed class SnapshotActor : IActor
         _raft = raft;
         _warn = line => ServerLog.Warning(_log, line);
     }
+
+    /// <summary>What saving took. Any thread.</summary>
+    internal SnapFigures Figures { get; } = new();
 
     /// <inheritdoc/>
     public string RoleName => "snap";
@@ -125,7 +130,7 @@ internal sealed class SnapshotActor : IActor
             _last = job.Index;
             var json = new ArrayBufferWriter<byte>(1024);
             V2Store.Write(json, job.Members);
-            SnapFile.Save(_files, _directory, job.Term, job.Index, job.ConfState, json.WrittenSpan);
+            SnapFile.Save(_files, _directory, job.Term, job.Index, job.ConfState, json.WrittenSpan, _clock, Figures);
             SnapFile.Purge(_files, _directory, _keep, _warn);
         }
         catch (FileSystemException e)

@@ -22,6 +22,7 @@ internal readonly record struct LoadedState(MvccStore Store, Lessor Leases, Alar
                 BufferBytesMax = options.BufferBytes,
                 CompactionBatchLimit = options.CompactionBatchLimit,
                 CompactionPauseNs = options.CompactionPauseNs,
+                Clock = environment.Clock,
             },
             environment.Fatal);
         var leases = new Lessor(

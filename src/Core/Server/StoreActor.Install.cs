@@ -72,7 +72,7 @@ internal sealed partial class StoreActor
         IFileSystem files = _environment.FileSystem;
         files.Rename(_directory.SnapshotDatabase(install.Index), _directory.Tree);
         files.SyncDirectory(_directory.Snap);
-        Tree tree = Tree.Open(files, _directory.Tree, DataDirectory.TreeOptions(_options), _environment.Fatal);
+        Tree tree = Tree.Open(files, _directory.Tree, DataDirectory.TreeOptions(_options, _environment.Clock), _environment.Fatal);
         LoadedState loaded = LoadedState.From(tree, _options, _environment);
         MvccStore old = _store;
         Invariant.Check(loaded.Store.DurableIndex == install.Index, "an image is of the index it was received for");

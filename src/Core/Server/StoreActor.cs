@@ -89,6 +89,9 @@ internal sealed partial class StoreActor : IActor
         NextDeadlineNs = 0;
     }
 
+    /// <summary>What applying took, by kind of request. Any thread.</summary>
+    internal ApplyFigures Figures { get; } = new();
+
     /// <summary>Told when the store's part of the stop sequence has ended.</summary>
     internal TaskCompletionSource? Stopped { get; set; }
 
@@ -188,7 +191,9 @@ internal sealed partial class StoreActor : IActor
             : _machine.Apply(in entry, false, ref _machine.Discarded);
         _applied = entry.Index;
         _appliedTerm = entry.Term;
-        long tookMs = (_clock.NowNs - before) / 1_000_000;
+        long took = _clock.NowNs - before;
+        Figures.Observe(_machine.LastKind, outcome is ErrorCode.None or ErrorCode.Compacted, took);
+        long tookMs = took / 1_000_000;
         if (tookMs > _options.WarningApplyDurationMs)
         {
             _counters.SlowApplies++;
@@ -312,7 +317,7 @@ internal sealed partial class StoreActor : IActor
         if (_compactionWaiters.Count > 0)
         {
             long finished = _store.FinishedCompactRevision;
-            worked |= finished > 0 && _compactionWaiters.Release((ulong)finished);
+            worked |= finished >= 0 && _compactionWaiters.Release((ulong)finished);
         }
 
         return _snapshots.Poll(_store.DurableIndex) | worked;

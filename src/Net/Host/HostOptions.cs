@@ -68,6 +68,9 @@ public sealed record HostOptions
     /// <summary>Adds the histogram of call durations to the metrics.</summary>
     public bool ExtensiveMetrics { get; init; }
 
+    /// <summary>etcd's feature gates as they are set, for the metrics.</summary>
+    public IReadOnlyList<FeatureState> Features { get; init; } = [];
+
     /// <summary>Cairn's own version, for the log and a metric.</summary>
     public string CairnVersion { get; init; } = "";
 

@@ -16,7 +16,6 @@ using Cairn.Net.Peer;
 using Cairn.Net.Rpc;
 using Cairn.Net.Services;
 using Microsoft.Extensions.Logging;
-using Prometheus;
 
 namespace Cairn.Net.Host;
 
@@ -28,20 +27,19 @@ public sealed class MemberHost : IAsyncDisposable
     private readonly ILogger _log;
     private readonly IFatal _fatal;
     private readonly BoundSockets _sockets;
-    private readonly CollectorRegistry _registry;
     private readonly PeerTransport _transport;
+    private readonly PeerMetrics _peers;
     private readonly List<ActorThread> _threads = [];
     private readonly List<FrontEnd> _fronts = [];
-    private ServerMetrics? _metrics;
     private StreamSet? _streams;
     private int _stopping;
 
     private MemberHost(
         HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets, Member member,
-        PeerTransport transport, CollectorRegistry registry)
+        PeerTransport transport, PeerMetrics peers)
     {
-        _registry = registry;
         _transport = transport;
+        _peers = peers;
         _options = options;
         _loggers = loggers;
         _log = loggers.CreateLogger("cairn");
@@ -108,11 +106,11 @@ public sealed class MemberHost : IAsyncDisposable
                 Log = loggers.CreateLogger("server"),
                 MajorFaults = ProcessUsage.MajorFaults,
             };
-            CollectorRegistry registry = Metrics.NewCustomRegistry();
-            var member = Member.Open(options.Member, environment, new DiskMetrics(registry));
+            var member = Member.Open(options.Member, environment);
             transport.Options.Pages = new PeerPages(member, SystemClock.Instance).ServeAsync;
-            transport.Options.Observer = new PeerMetrics(registry, transport);
-            return new MemberHost(options, loggers, fatal, sockets, member, transport, registry);
+            var peers = new PeerMetrics(transport);
+            transport.Options.Observer = peers;
+            return new MemberHost(options, loggers, fatal, sockets, member, transport, peers);
         }
         catch
         {
@@ -191,7 +189,6 @@ public sealed class MemberHost : IAsyncDisposable
             await front.DisposeAsync();
         }
 
-        _metrics?.Dispose();
         _sockets.Dispose();
         Member.Dispose();
     }
@@ -276,8 +273,7 @@ public sealed class MemberHost : IAsyncDisposable
         };
         _streams = rpc.Streams;
         StartThread(new StreamGuard(port, rpc.Streams));
-        _metrics = new ServerMetrics(_registry, port, _options, rpc);
-        var pages = new HttpPages(port, _options, _metrics);
+        var pages = new HttpPages(port, _options, new ServerMetrics(port, _options, rpc, _peers));
         bool split = _options.ListenClientHttpUrls.Count != 0;
         await AddAsync(_options.ListenMetricsUrls, null, pages.ServeMetricsAsync);
         await AddAsync(_options.ListenClientHttpUrls, null, pages.ServeClientAsync);

@@ -3,7 +3,6 @@ using System;
 using System.Collections.Generic;
 using System.Threading.Tasks;
 using Cairn.Core.Membership;
-using Cairn.Core.Mvcc;
 using Cairn.Core.Protocol;
 using Cairn.Core.Server;
 using Cairn.Net.Services;
@@ -81,24 +80,11 @@ internal sealed class HealthChecks(MemberPort port)
             ErrorCode outcome = serializable
                 ? ErrorCode.None
                 : await port.Member.ReadIndexAsync(slot, port.Clock.NowNs + port.Member.Options.RequestTimeoutNs);
-            return outcome == ErrorCode.None ? Read(slot) : outcome;
+            return outcome == ErrorCode.None ? port.Range(AnyKey, slot) : outcome;
         }
         finally
         {
             port.Member.Return(slot);
-        }
-    }
-
-    private ErrorCode Read(RequestSlot slot)
-    {
-        ViewPin pin = port.Store.Pin();
-        try
-        {
-            return port.Store.Range(AnyKey, pin, port.Header(), ref slot.Response);
-        }
-        finally
-        {
-            port.Store.Unpin(pin);
         }
     }
 }

@@ -67,7 +67,7 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
         switch (call.Path)
         {
             case "/metrics":
-                await MetricsAsync(call);
+                Metrics(call);
                 return;
             case "/health":
                 await HealthAsync(call);
@@ -253,22 +253,22 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
         call.Reply(200, PlainText, (call.HasQuery("verbose") ? lines.ToString() : "") + "ok\n");
     }
 
-    private async ValueTask MetricsAsync(HttpCall call)
+    private void Metrics(HttpCall call)
     {
-        using var page = new MemoryStream();
-        bool gzip = call.AcceptEncoding.Contains("gzip", StringComparison.OrdinalIgnoreCase);
-        if (gzip)
+        ReadOnlyMemory<byte> page = metrics.Write();
+        if (call.AcceptEncoding.Contains("gzip", StringComparison.OrdinalIgnoreCase))
         {
-            using var packed = new GZipStream(page, CompressionLevel.Fastest, leaveOpen: true);
-            await metrics.WriteAsync(packed);
+            using var packed = new MemoryStream();
+            using (var packer = new GZipStream(packed, CompressionLevel.Fastest, leaveOpen: true))
+            {
+                packer.Write(page.Span);
+            }
+
+            page = packed.ToArray();
             call.SetHeader("Content-Encoding", "gzip");
         }
-        else
-        {
-            await metrics.WriteAsync(page);
-        }
 
-        call.Reply(200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", page.ToArray());
+        call.Reply(200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", page);
     }
 
     private bool IsHostAllowed(string host)

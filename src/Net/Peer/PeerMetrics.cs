@@ -1,119 +1,112 @@
-// PeerMetrics: the figures of peers under etcd's names, filled from plain counters when somebody looks.
+// PeerMetrics: the figures of peers under etcd's names, read from plain counters when somebody looks.
 //
 // Labels     To, From, Remote: member id in hex; Local likewise. From="0" are those who are no members.
+using System;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
-using Prometheus;
+using Cairn.Base;
+using Cairn.Net.Http;
 
 namespace Cairn.Net.Peer;
 
-/// <summary>Fills the registry; observes round trips as they are measured.</summary>
-internal sealed class PeerMetrics : IPeerObserver
+/// <summary>Names the counters of a transport; keeps the round trips as they are measured.</summary>
+internal sealed class PeerMetrics(PeerTransport transport) : IPeerObserver
 {
-    private readonly PeerTransport _transport;
-    private readonly Gauge _active;
-    private readonly Gauge _known;
-    private readonly Counter _disconnected;
-    private readonly Counter _sentBytes;
-    private readonly Counter _receivedBytes;
-    private readonly Counter _sentFrames;
-    private readonly Counter _receivedFrames;
-    private readonly Counter _sendFailures;
-    private readonly Counter _receiveFailures;
-    private readonly Histogram _roundTrip;
-    private readonly Gauge _snapshotsSending;
-    private readonly Counter _snapshotsSent;
-    private readonly Counter _snapshotsFailed;
-    private readonly Gauge _snapshotsReceiving;
-    private readonly Counter _snapshotsReceived;
-    private readonly Counter _snapshotsRefused;
-
-    public PeerMetrics(CollectorRegistry registry, PeerTransport transport)
-    {
-        _transport = transport;
-        MetricFactory make = Metrics.WithCustomRegistry(registry);
-        _active = make.CreateGauge("etcd_network_active_peers", "1 for each connected peer.", "Local", "Remote");
-        _known = make.CreateGauge("etcd_network_known_peers", "1 for each known peer.", "Local", "Remote");
-        _disconnected = make.CreateCounter(
-            "etcd_network_disconnected_peers_total", "Connections to peers lost.", "Local", "Remote");
-        _sentBytes = make.CreateCounter("etcd_network_peer_sent_bytes_total", "Bytes sent to peers.", "To");
-        _receivedBytes = make.CreateCounter("etcd_network_peer_received_bytes_total", "Bytes received from peers.", "From");
-        _sentFrames = make.CreateCounter("cairn_peer_sent_frames_total", "Frames sent to peers by lane.", "To", "Lane");
-        _receivedFrames = make.CreateCounter("cairn_peer_received_frames_total", "Frames received from peers.", "From");
-        _sendFailures = make.CreateCounter("etcd_network_peer_sent_failures_total", "Sends to peers that failed.", "To");
-        _receiveFailures = make.CreateCounter(
-            "etcd_network_peer_received_failures_total", "Receives from peers that failed.", "From");
-        _roundTrip = make.CreateHistogram(
-            "etcd_network_peer_round_trip_time_seconds",
-            "Round trips of the urgent lane.",
-            ["To"],
-            new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(0.0001, 2, 16) });
-        _snapshotsSending = make.CreateGauge(
-            "etcd_network_snapshot_send_inflights_total", "Snapshots being sent.", "To");
-        _snapshotsSent = make.CreateCounter("etcd_network_snapshot_send_success", "Snapshots sent.", "To");
-        _snapshotsFailed = make.CreateCounter("etcd_network_snapshot_send_failures", "Snapshots that could not be sent.", "To");
-        _snapshotsReceiving = make.CreateGauge(
-            "etcd_network_snapshot_receive_inflights_total", "Snapshots being received.", "From");
-        _snapshotsReceived = make.CreateCounter("etcd_network_snapshot_receive_success", "Snapshots received.", "From");
-        _snapshotsRefused = make.CreateCounter(
-            "etcd_network_snapshot_receive_failures", "Snapshots that were not received whole.", "From");
-        registry.AddBeforeCollectCallback(Fill);
-    }
+    private static readonly long[] s_roundTrip = Distribution.Doubling(100_000, 16);
+    private readonly ConcurrentDictionary<string, SharedDistribution> _roundTrips = new(StringComparer.Ordinal);
 
     /// <inheritdoc/>
-    public void RoundTrip(PeerCounters peer, long nanoseconds) => _roundTrip.WithLabels(peer.Label).Observe(nanoseconds / 1e9);
+    public void RoundTrip(PeerCounters peer, long nanoseconds)
+        => _roundTrips.GetOrAdd(peer.Label, static _ => new SharedDistribution(s_roundTrip, 1e9)).Observe(nanoseconds);
 
-    private void Fill()
+    /// <summary>Adds the families.</summary>
+    public void AddTo(MetricsPage page)
     {
-        string local = _transport.LocalLabel;
-        IReadOnlyList<ulong> known = _transport.KnownPeers();
-        foreach (Gauge gauge in new[] { _active, _known })
+        page.Add("etcd_network_active_peers", "The current number of active peer connections.", MetricKind.Gauge,
+            writer => Known(writer, activeOnly: true));
+        page.Add("etcd_network_known_peers", "The current number of known peers.", MetricKind.Gauge,
+            writer => Known(writer, activeOnly: false));
+        page.Add("etcd_network_disconnected_peers_total", "The total number of disconnected peers.", MetricKind.Counter, writer =>
         {
-            foreach (string[] labels in gauge.GetAllLabelValues())
+            foreach (PeerCounters peer in transport.AllCounters())
             {
-                gauge.RemoveLabelled(labels);
+                writer.Sample(MetricsWriter.Labels(("Local", transport.LocalLabel), ("Remote", peer.Label)), peer.Disconnects);
             }
-        }
-
-        foreach (PeerCounters peer in _transport.AllCounters())
+        });
+        Each(page, "etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.", MetricKind.Counter, "To",
+            static peer => peer.BytesSent);
+        Each(page, "etcd_network_peer_received_bytes_total", "The total number of bytes received from peers.", MetricKind.Counter,
+            "From", static peer => peer.BytesReceived);
+        Each(page, "cairn_peer_received_frames_total", "Frames received from peers.", MetricKind.Counter, "From",
+            static peer => peer.FramesReceived);
+        Each(page, "etcd_network_peer_sent_failures_total", "The total number of send failures from peers.", MetricKind.Counter, "To",
+            static peer => peer.SendFailures);
+        page.Add("etcd_network_peer_received_failures_total", "The total number of receive failures from peers.",
+            MetricKind.Counter, writer =>
+            {
+                writer.Sample("From=\"0\"", transport.Strangers.ReceiveFailures);
+                foreach (PeerCounters peer in transport.AllCounters())
+                {
+                    writer.Sample(MetricsWriter.Labels(("From", peer.Label)), peer.ReceiveFailures);
+                }
+            });
+        page.Add("cairn_peer_sent_frames_total", "Frames sent to peers by lane.", MetricKind.Counter, writer =>
         {
-            FillPeer(peer, local, IsKnown(known, peer.Id));
-        }
-
-        _receiveFailures.WithLabels("0").IncTo(_transport.Strangers.ReceiveFailures);
+            foreach (PeerCounters peer in transport.AllCounters())
+            {
+                writer.Sample(MetricsWriter.Labels(("Lane", "bulk"), ("To", peer.Label)), peer.BulkFramesSent);
+                writer.Sample(MetricsWriter.Labels(("Lane", "urgent"), ("To", peer.Label)), peer.UrgentFramesSent);
+            }
+        });
+        page.Add("etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", MetricKind.Histogram, writer =>
+        {
+            foreach ((string label, SharedDistribution durations) in new SortedDictionary<string, SharedDistribution>(_roundTrips, StringComparer.Ordinal))
+            {
+                writer.Samples(MetricsWriter.Labels(("To", label)), durations);
+            }
+        });
+        AddSnapshots(page);
     }
 
-    private void FillPeer(PeerCounters peer, string local, bool isKnown)
+    private void AddSnapshots(MetricsPage page)
     {
-        string remote = peer.Label;
-        if (isKnown)
+        Each(page, "etcd_network_snapshot_send_inflights_total", "Total number of inflight snapshot sends", MetricKind.Gauge, "To",
+            static peer => peer.SnapshotsSending);
+        Each(page, "etcd_network_snapshot_receive_inflights_total", "Total number of inflight snapshot receives", MetricKind.Gauge,
+            "From", static peer => peer.SnapshotsReceiving);
+        Each(page, "etcd_network_snapshot_send_success", "Total number of successful snapshot sends", MetricKind.Counter, "To",
+            static peer => peer.SnapshotsSent, static peer => peer.SnapshotsSent + peer.SnapshotsFailed != 0);
+        Each(page, "etcd_network_snapshot_send_failures", "Total number of snapshot send failures", MetricKind.Counter, "To",
+            static peer => peer.SnapshotsFailed, static peer => peer.SnapshotsSent + peer.SnapshotsFailed != 0);
+        Each(page, "etcd_network_snapshot_receive_success", "Total number of successful snapshot receives", MetricKind.Counter, "From",
+            static peer => peer.SnapshotsReceived, static peer => peer.SnapshotsReceived + peer.SnapshotsRefused != 0);
+        Each(page, "etcd_network_snapshot_receive_failures", "Total number of snapshot receive failures", MetricKind.Counter, "From",
+            static peer => peer.SnapshotsRefused, static peer => peer.SnapshotsReceived + peer.SnapshotsRefused != 0);
+    }
+
+    private void Each(
+        MetricsPage page, string name, string help, MetricKind kind, string label, Func<PeerCounters, double> value,
+        Func<PeerCounters, bool>? isShown = null)
+        => page.Add(name, help, kind, writer =>
         {
-            _known.WithLabels(local, remote).Set(1);
-            if (peer.IsActive)
+            foreach (PeerCounters peer in transport.AllCounters())
             {
-                _active.WithLabels(local, remote).Set(1);
+                if (isShown is null || isShown(peer))
+                {
+                    writer.Sample(MetricsWriter.Labels((label, peer.Label)), value(peer));
+                }
             }
-        }
+        });
 
-        _disconnected.WithLabels(local, remote).IncTo(peer.Disconnects);
-        _sentBytes.WithLabels(remote).IncTo(peer.BytesSent);
-        _receivedBytes.WithLabels(remote).IncTo(peer.BytesReceived);
-        _sentFrames.WithLabels(remote, "urgent").IncTo(peer.UrgentFramesSent);
-        _sentFrames.WithLabels(remote, "bulk").IncTo(peer.BulkFramesSent);
-        _receivedFrames.WithLabels(remote).IncTo(peer.FramesReceived);
-        _sendFailures.WithLabels(remote).IncTo(peer.SendFailures);
-        _receiveFailures.WithLabels(remote).IncTo(peer.ReceiveFailures);
-        _snapshotsSending.WithLabels(remote).Set(peer.SnapshotsSending);
-        _snapshotsReceiving.WithLabels(remote).Set(peer.SnapshotsReceiving);
-        if (peer.SnapshotsSent + peer.SnapshotsFailed != 0)
+    private void Known(MetricsWriter writer, bool activeOnly)
+    {
+        IReadOnlyList<ulong> known = transport.KnownPeers();
+        foreach (PeerCounters peer in transport.AllCounters())
         {
-            _snapshotsSent.WithLabels(remote).IncTo(peer.SnapshotsSent);
-            _snapshotsFailed.WithLabels(remote).IncTo(peer.SnapshotsFailed);
-        }
-
-        if (peer.SnapshotsReceived + peer.SnapshotsRefused != 0)
-        {
-            _snapshotsReceived.WithLabels(remote).IncTo(peer.SnapshotsReceived);
-            _snapshotsRefused.WithLabels(remote).IncTo(peer.SnapshotsRefused);
+            if (IsKnown(known, peer.Id) && (!activeOnly || peer.IsActive))
+            {
+                writer.Sample(MetricsWriter.Labels(("Local", transport.LocalLabel), ("Remote", peer.Label)), 1);
+            }
         }
     }
 

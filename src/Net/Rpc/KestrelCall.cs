@@ -519,7 +519,7 @@ internal sealed class KestrelCall : RpcCall
     private void Finish(RpcMethod method)
     {
         ReleaseRequest();
-        method.Timer?.Observe((_server.Clock.NowNs - ReceivedNs) / 1e9);
+        method.Durations?.Observe(_server.Clock.NowNs - ReceivedNs);
         if (_remaining != 0)
         {
             // A message cut off in the middle cannot be followed by trailers that the client would believe.

@@ -2,6 +2,7 @@
 // Thread: counters are bumped by any I/O thread (interlocked) and read by the metrics page.
 using System.Threading;
 using System.Threading.Tasks;
+using Cairn.Base;
 using Cairn.Core.Protocol;
 
 namespace Cairn.Net.Rpc;
@@ -39,13 +40,6 @@ public readonly record struct RpcStep(ValueTask<ErrorCode> Wait, RpcResume? Resu
 {
     /// <summary>Nothing more to do.</summary>
     public static RpcStep Done => default;
-}
-
-/// <summary>Takes durations of calls.</summary>
-public interface IRpcTimer
-{
-    /// <summary>A call has ended; any I/O thread, must not block.</summary>
-    void Observe(double seconds);
 }
 
 /// <summary>A method of a service.</summary>
@@ -99,8 +93,8 @@ public sealed class RpcMethod
         _ => "bidi_stream",
     };
 
-    /// <summary>Told how long each call took; null unless somebody wants to know (--metrics=extensive).</summary>
-    public IRpcTimer? Timer { get; set; }
+    /// <summary>How long calls took, in ns; null unless somebody wants to know (--metrics=extensive).</summary>
+    public SharedDistribution? Durations { get; set; }
 
     public long Started => Volatile.Read(ref _started);
 

@@ -17,6 +17,7 @@ namespace Cairn.Net.Services;
 internal sealed class KvService
 {
     private readonly RpcResume _finishRange;
+    private readonly RpcResume _finishColdRange;
     private readonly RpcResume _finishTxn;
     private readonly MemberPort _port;
 
@@ -24,6 +25,11 @@ internal sealed class KvService
     {
         _port = port;
         _finishRange = (call, slot, outcome) => FinishRead(call, (RequestSlot)slot, outcome, isTxn: false);
+        _finishColdRange = (call, slot, outcome) =>
+        {
+            _port.Figures.Range(outcome, _port.Clock.NowNs - ((RequestSlot)slot).ProposedNs);
+            return _port.Ended(call, slot, outcome);
+        };
         _finishTxn = (call, slot, outcome) => FinishRead(call, (RequestSlot)slot, outcome, isTxn: true);
     }
 
@@ -196,6 +202,8 @@ internal sealed class KvService
         bool answered = true;
         if (outcome == ErrorCode.None)
         {
+            // When the read itself began; a read has no proposal.
+            slot.ProposedNs = _port.Clock.NowNs;
             ViewPin pin = _port.Store.Pin();
             try
             {
@@ -207,6 +215,11 @@ internal sealed class KvService
             {
                 _port.Store.Unpin(pin);
             }
+
+            if (answered && !isTxn)
+            {
+                _port.Figures.Range(outcome, _port.Clock.NowNs - slot.ProposedNs);
+            }
         }
 
         if (!answered)
@@ -214,7 +227,7 @@ internal sealed class KvService
             ColdReadKind kind = isTxn ? ColdReadKind.Txn : ColdReadKind.Range;
             ValueTask<ErrorCode> read = _port.Member.ReadColdAsync(slot, kind, call.Request);
             call.ReleaseRequest();
-            return new RpcStep(read, _port.Ended, slot);
+            return new RpcStep(read, isTxn ? _port.Ended : _finishColdRange, slot);
         }
 
         call.ReleaseRequest();

@@ -68,7 +68,17 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         call.ReleaseRequest();
         if (outcome == ErrorCode.None)
         {
-            await port.Member.DefragmentAsync();
+            long start = port.Clock.NowNs;
+            port.Figures.BeginDefragment();
+            try
+            {
+                await port.Member.DefragmentAsync();
+            }
+            finally
+            {
+                port.Figures.EndDefragment(port.Clock.NowNs - start);
+            }
+
             call.Write([]);
         }
         else
@@ -113,7 +123,7 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
             outcome = await FreezeAsync(call);
         }
 
-        Task<uint>? hashing = outcome == ErrorCode.None ? slow.TryRun(port.Store.Hash) : null;
+        Task<uint>? hashing = outcome == ErrorCode.None ? slow.TryRun(() => Timed(port.Figures.Hash, port.Store.Hash)) : null;
         if (hashing is null)
         {
             call.Fail(outcome == ErrorCode.None ? ErrorCode.TooManyRequests : port.Explain(call, outcome));
@@ -142,7 +152,12 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
 
         Task<(ErrorCode Outcome, HashKvResult Result)>? hashing = slow.TryRun(() =>
         {
-            ErrorCode error = port.Store.HashKv(revision, out HashKvResult result);
+            ErrorCode error = ErrorCode.None;
+            HashKvResult result = Timed(port.Figures.HashKv, () =>
+            {
+                error = port.Store.HashKv(revision, out HashKvResult hash);
+                return hash;
+            });
             return (error, result);
         });
         if (hashing is null)
@@ -205,6 +220,14 @@ internal sealed class MaintenanceService(MemberPort port, SlowWorker slow)
         }
 
         return !reader.Failed;
+    }
+
+    private T Timed<T>(SharedDistribution durations, Func<T> work)
+    {
+        long start = port.Clock.NowNs;
+        T result = work();
+        durations.Observe(port.Clock.NowNs - start);
+        return result;
     }
 
     private async ValueTask<ErrorCode> FreezeAsync(RpcCall call)

@@ -36,6 +36,9 @@ internal sealed class MemberPort
 
     public IClock Clock { get; }
 
+    /// <summary>What the services themselves measure.</summary>
+    public ServiceFigures Figures { get; } = new();
+
     public int MaxTxnOps => Member.Options.MaxTxnOps;
 
     /// <summary>
@@ -90,6 +93,23 @@ internal sealed class MemberPort
         }
 
         return !reader.Failed;
+    }
+
+    /// <summary>Answers a range from the newest View into the slot, and times it. May wait for the disk.</summary>
+    public ErrorCode Range(ReadOnlySpan<byte> request, RequestSlot slot)
+    {
+        long start = Clock.NowNs;
+        ViewPin pin = Store.Pin();
+        try
+        {
+            ErrorCode outcome = Store.Range(request, pin, Header(), ref slot.Response);
+            Figures.Range(outcome, Clock.NowNs - start);
+            return outcome;
+        }
+        finally
+        {
+            Store.Unpin(pin);
+        }
     }
 
     /// <summary>Rents a slot for a call.</summary>

@@ -49,6 +49,7 @@ internal sealed class SnapshotService(MemberPort port, SlowWorker slow)
         }
 
         Tree tree = port.Member.Tree;
+        long start = port.Clock.NowNs;
         TreePin pin = tree.Pin();
         try
         {
@@ -57,6 +58,7 @@ internal sealed class SnapshotService(MemberPort port, SlowWorker slow)
         finally
         {
             tree.Unpin(pin);
+            port.Figures.Snapshot.Observe(port.Clock.NowNs - start);
         }
     }
 
