@@ -71,6 +71,8 @@ public sealed unsafe partial class MvccStore
         waiting.Serial = _active.Serial;
         waiting.View = _views.Published + 1;
         Volatile.Write(ref _compactRevision, revision);
+        Figures.Range(); // by which etcd learns the revision of its answer
+        Figures.End();
         Span<byte> marker = stackalloc byte[RevisionKey.TombstoneSize];
         int length = RevisionKey.Write(marker, revision, 0, tombstone: false);
         Put(BucketId.Meta, "scheduledCompactRev"u8, marker[..length]);

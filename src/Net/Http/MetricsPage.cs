@@ -3,7 +3,7 @@
 // Why        Numbers live where they are counted (Base/Figures.cs); a page is a list of names and of how to get at
 //            the numbers. Nothing is kept here, so nothing can be forgotten to be brought up to date.
 // Threads    Families are added before the first page is asked for; then any thread may write a page, each its own.
-// Form       Families by name, labels by name inside each sample, numbers as Go prints them: a page can be compared
+// Form       etcd's families by name, then those with names of our own, labels by name inside each sample, numbers as Go prints them: a page can be compared
 //            with etcd's line by line.
 // Source     https://prometheus.io/docs/instrumenting/exposition_formats/
 using System;
@@ -26,7 +26,8 @@ internal delegate void MetricSamples(MetricsWriter writer);
 /// <summary>All families of one member.</summary>
 internal sealed class MetricsPage
 {
-    private readonly SortedDictionary<string, Family> _families = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<string, Family> _families = new(Comparer<string>.Create(static (a, b) =>
+        IsOurs(a) == IsOurs(b) ? string.CompareOrdinal(a, b) : IsOurs(a) ? 1 : -1));
 
     /// <summary>Adds a family that may have any number of samples.</summary>
     public void Add(string name, string help, MetricKind kind, MetricSamples samples)
@@ -81,6 +82,9 @@ internal sealed class MetricsPage
 
         return writer.Written;
     }
+
+    private static bool IsOurs(string name)
+        => name.StartsWith("cairn_", StringComparison.Ordinal) || name.StartsWith("dotnet_", StringComparison.Ordinal);
 
     private sealed record Family(string Help, MetricKind Kind, MetricSamples Samples);
 }
