@@ -148,10 +148,15 @@ public sealed unsafe class ActorThread : IWaker, IDisposable
         try
         {
             int idle = 0;
-            while (!_stopping)
+            while (true)
             {
                 Volatile.Write(ref *_word, Running);
-                Thread.MemoryBarrier(); // the word is written before the actor looks at its rings
+                Thread.MemoryBarrier(); // the word is written before the actor looks at its rings, and before the next line
+                if (_stopping)
+                {
+                    break; // looked at only now: a Stop that still saw the old word has not woken us
+                }
+
                 if (_actor.Poll(_clock.NowNs))
                 {
                     idle = 0;
