@@ -125,9 +125,10 @@ public sealed unsafe class ActorThread : IWaker, IDisposable
     /// <summary>After an idle poll: the actor sleeps again. False: it was woken meanwhile and is still the caller's.</summary>
     internal bool TryReturn()
     {
-        if (_actor.NextDeadlineNs < _armedNs)
+        // The thread sleeps for longer than that; or a Stop has woken it, and our poll took the wake for its own.
+        if (_actor.NextDeadlineNs < _armedNs || _stopping)
         {
-            HandOver(); // the thread sleeps for longer than that
+            HandOver();
             return true;
         }
 
