@@ -4,7 +4,8 @@
 //            directory synced -> TERM-INDEX.snap written and synced -> the message goes to raft, which puts record and
 //            hard state into the WAL and has the store switch. A crash before the record leaves files nobody refers to;
 //            after it the next start finishes the switch (MemberOpener).
-// One        at a time, from the first byte until raft has refused it or the store has switched.
+// One        at a time, from the first byte until raft has refused it or the store has switched. A transfer that has not
+//            ended gives way to a newer offer: its leader has lost its link, or its place.
 // Thread     Begin: any. The sink: one slow thread of the transport. Ended: raft.
 using System;
 using System.Globalization;
@@ -25,7 +26,9 @@ internal sealed class SnapshotReceiver
     private readonly MemberOptions _options;
     private readonly DataDirectory _directory;
     private readonly Func<RaftMessage, bool> _deliver;
-    private long _busy; // index of the one under way; 0: none
+    private readonly Lock _lock = new();
+    private object? _receiving; // the sink that may go on; whoever has it disposes it
+    private ulong _delivered; // index of the one raft has to decide about, or the store to switch to; 0: none
 
     internal SnapshotReceiver(
         MemberEnvironment environment, MemberOptions options, DataDirectory directory, Func<RaftMessage, bool> deliver)
@@ -38,29 +41,87 @@ internal sealed class SnapshotReceiver
 
     internal ISnapshotSink? Begin(in RaftMessage message, long totalBytes)
     {
-        if (message.Index == 0 || totalBytes <= 0
-            || Interlocked.CompareExchange(ref _busy, (long)message.Index, 0) != 0)
+        if (message.Index == 0 || totalBytes <= 0)
         {
             return null;
         }
 
-        try
+        lock (_lock)
         {
-            ServerLog.ReceivingSnapshot(
-                _environment.Log, ServerLog.Id(message.To), ServerLog.Id(message.From), message.Index, totalBytes);
-            RemoveStale();
-            return new Sink(this, in message, totalBytes);
-        }
-        catch (FileSystemException e)
-        {
-            ServerLog.RefusedSnapshot(_environment.Log, message.Index, e.Message);
-            Volatile.Write(ref _busy, 0);
-            return null;
+            if (_delivered != 0)
+            {
+                return null;
+            }
+
+            try
+            {
+                ServerLog.ReceivingSnapshot(
+                    _environment.Log, ServerLog.Id(message.To), ServerLog.Id(message.From), message.Index, totalBytes);
+                if (_receiving is null)
+                {
+                    RemoveStale();
+                }
+
+                var sink = new Sink(this, in message, totalBytes);
+                _receiving = sink;
+                return sink;
+            }
+            catch (FileSystemException e)
+            {
+                ServerLog.RefusedSnapshot(_environment.Log, message.Index, e.Message);
+                return null;
+            }
         }
     }
 
     /// <summary>Raft refused it, or the store has switched to it.</summary>
-    internal void Ended(ulong index) => _ = Interlocked.CompareExchange(ref _busy, 0, (long)index);
+    internal void Ended(ulong index)
+    {
+        lock (_lock)
+        {
+            _delivered = _delivered == index ? 0 : _delivered;
+        }
+    }
+
+    /// <summary>The sink that nobody has taken the place of may go on.</summary>
+    private bool IsCurrent(Sink sink)
+    {
+        lock (_lock)
+        {
+            return _receiving == sink;
+        }
+    }
+
+    /// <summary>The files are in place: from here on raft decides.</summary>
+    private bool Deliver(Sink sink, in RaftMessage message)
+    {
+        lock (_lock)
+        {
+            if (_receiving != sink || _delivered != 0)
+            {
+                return false;
+            }
+
+            _receiving = null;
+            _delivered = message.Index;
+        }
+
+        if (_deliver(message))
+        {
+            return true;
+        }
+
+        Ended(message.Index);
+        return false;
+    }
+
+    private void Left(Sink sink)
+    {
+        lock (_lock)
+        {
+            _receiving = _receiving == sink ? null : _receiving;
+        }
+    }
 
     /// <summary>Images that raft refused.</summary>
     private void RemoveStale()
@@ -98,6 +159,11 @@ internal sealed class SnapshotReceiver
 
         public bool Write(ReadOnlySpan<byte> chunk)
         {
+            if (!_owner.IsCurrent(this))
+            {
+                return Refuse("a newer one takes its place");
+            }
+
             if (_file is null || chunk.Length > _total - _position)
             {
                 return Refuse("more bytes came than were announced");
@@ -143,6 +209,11 @@ internal sealed class SnapshotReceiver
                         + $"term {_message.LogTerm}");
                 }
 
+                if (!_owner.IsCurrent(this))
+                {
+                    return Refuse("a newer one takes its place");
+                }
+
                 IFileSystem files = _owner._environment.FileSystem;
                 string named = _owner._directory.SnapshotDatabase(point.Index);
                 files.Rename(_path, named);
@@ -152,7 +223,7 @@ internal sealed class SnapshotReceiver
                 ServerLog.ReceivedSnapshot(_owner._environment.Log, point.Index, named);
                 RaftMessage message = _message;
                 message.SnapshotState = point.ConfState;
-                _delivered = _owner._deliver(message);
+                _delivered = _owner.Deliver(this, in message);
                 return _delivered || Refuse("the member is too busy to take it");
             }
             catch (Exception e) when (e is FileSystemException or TreeCorruptException or TreeLockedException or InvalidDataException)
@@ -181,10 +252,7 @@ internal sealed class SnapshotReceiver
                 // What is left begins with tmp: the next transfer or start removes it.
             }
 
-            if (!_delivered)
-            {
-                _owner.Ended(_message.Index);
-            }
+            _owner.Left(this);
         }
 
         private TreePoint Read()

@@ -130,6 +130,14 @@ internal sealed unsafe class MemoryNetwork
         }
     }
 
+    private bool IsAlive(ulong member, ulong boot)
+    {
+        lock (_lock)
+        {
+            return _ports.TryGetValue(member, out Port? port) && port.Member!.Identity.Boot == boot;
+        }
+    }
+
     private bool IsLinked(ulong a, ulong b)
     {
         lock (_lock)
@@ -371,29 +379,39 @@ internal sealed unsafe class MemoryNetwork
                     return;
                 }
 
-                int read = source.Read(chunk, network.Clock.NowNs);
-                if (read > 0)
+                bool? ended = false;
+                try
                 {
-                    if (sink.Write(chunk.AsSpan(0, read)))
+                    int read = source.Read(chunk, network.Clock.NowNs);
+                    ended = read > 0 ? sink.Write(chunk.AsSpan(0, read)) ? null : false : sink.Complete(source.Checksum);
+                    network.SnapshotsSent += ended == true ? 1 : 0;
+                }
+                finally
+                {
+                    if (ended is { } succeeded)
                     {
-                        MoveSnapshot(peer, boot, source, sink);
+                        End(succeeded); // also when one of the disks has died under it
                     }
-                    else
-                    {
-                        End(false);
-                    }
-
-                    return;
                 }
 
-                network.SnapshotsSent++;
-                End(sink.Complete(source.Checksum));
+                if (ended is null)
+                {
+                    MoveSnapshot(peer, boot, source, sink);
+                }
             });
 
             void End(bool succeeded)
             {
-                sink.Dispose();
-                source.Dispose();
+                if (network.IsAlive(peer, boot))
+                {
+                    sink.Dispose(); // of a member that is gone nothing can be asked any more
+                }
+
+                if (!_closed)
+                {
+                    source.Dispose();
+                }
+
                 Report(peer, succeeded);
             }
         }

@@ -202,8 +202,9 @@ internal sealed class PolledCluster : IDisposable
         {
             if (!PollOnce())
             {
-                System.Threading.Thread.Sleep(0);
-                Clock.NowNs += 200_000;
+                // As much simulated time as real time: what runs on the thread pool is not to miss its deadlines.
+                System.Threading.Thread.Sleep(1);
+                Clock.NowNs += 1_000_000;
             }
             else
             {
