@@ -98,11 +98,9 @@ internal static class FlagTable
             "Interval of watch progress messages.")
             { Standing = NoEffect },
         new("corrupt-check-time", FlagKind.Duration, "0s", "Member",
-            "Interval of comparing hashes between members; 0 never.")
-            { Standing = NotYet },
+            "Interval of comparing hashes between members; 0 never."),
         new("compact-hash-check-time", FlagKind.Duration, "1m0s", "Member",
-            "Interval of comparing compaction hashes.")
-            { Standing = NoEffect },
+            "Interval of comparing compaction hashes."),
         new("compaction-batch-limit", FlagKind.Int, "0", "Member",
             "Revisions deleted in one step of a compaction. 0 means 1000."),
         new("compaction-sleep-interval", FlagKind.Duration, "0s", "Member",

@@ -267,7 +267,7 @@ internal static class PlanBuilder
         foreach ((string name, bool on) in gates)
         {
             // TxnModeWriteWithSharedBuffer names an inner of etcd's; the others change what is served.
-            if (on && name is not ("TxnModeWriteWithSharedBuffer" or "AllBeta"))
+            if (on && name is not ("TxnModeWriteWithSharedBuffer" or "AllBeta" or "InitialCorruptCheck" or "CompactHashCheck"))
             {
                 throw NotYet("feature-gates", name + "=true");
             }
@@ -400,6 +400,7 @@ internal static class PlanBuilder
             cluster = string.Join(',', advertisedPeers.ConvertAll(url => owner + "=" + url));
         }
 
+        Dictionary<string, bool> gates = FeatureGates.Parse(values.Text("feature-gates"));
         long interval = values.Duration("backend-batch-interval") / 1_000_000;
         return new HostOptions
         {
@@ -415,6 +416,10 @@ internal static class PlanBuilder
                 InitialClusterState = values.Text("initial-cluster-state") == "new"
                     ? InitialClusterState.New
                     : InitialClusterState.Existing,
+                InitialCorruptCheck = gates.GetValueOrDefault("InitialCorruptCheck"),
+                CompactHashCheck = gates.GetValueOrDefault("CompactHashCheck"),
+                CorruptCheckMs = Math.Max(0, values.Duration("corrupt-check-time") / 1_000_000),
+                CompactHashCheckMs = values.Duration("compact-hash-check-time") / 1_000_000,
                 ForceNewCluster = values.Bool("force-new-cluster"),
                 StrictReconfigCheck = values.Bool("strict-reconfig-check"),
                 PreVote = values.Bool("pre-vote"),

@@ -128,6 +128,13 @@ internal sealed partial class ServerProcess : IAsyncDisposable
         return new ServerProcess(program, clientPort, arguments);
     }
 
+    /// <summary>Starts a server with exactly these arguments, without waiting.</summary>
+    public static ServerProcess LaunchWith(string program, int clientPort, IReadOnlyList<string> arguments) =>
+        new(program, clientPort, arguments);
+
+    /// <summary>Sends a signal: 19 freezes, 18 lets go on.</summary>
+    public void Signal(int signal) => Assert.Equal(0, Kill(_process.Id, signal));
+
     /// <summary>Waits until a linearizable read succeeds; fails with the log when the process ends or 60 s pass.</summary>
     public async Task WaitUntilServing()
     {
