@@ -10,6 +10,13 @@ using Xunit;
 
 namespace Cairn.Core.Tests.Server;
 
+/// <summary>Tests that measure the process run when nothing else does.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone
+{
+}
+
+[Collection(nameof(Alone))]
 public sealed class AllocationTests
 {
     private const int WarmUp = 30_000;
@@ -83,19 +90,27 @@ public sealed class AllocationTests
         using PolledMember polled = PolledMember.Open(options);
         var driver = new Driver(polled.Member);
         driver.Run(400_000); // cuts, snapshots and commits among them: every table has its size
-        _ = driver.Report();
-        Array.Clear(driver.AllocatedBytes);
-        long commits = polled.Member.Store.TreeActor.Commits;
-        ulong snapshot = polled.Member.Status.SnapshotIndex;
-        driver.Run(1_000_000);
         string report = driver.Report();
-        Assert.True(polled.Member.Store.TreeActor.Commits > commits, report);
-        Assert.True(polled.Member.Status.SnapshotIndex > snapshot + 400_000, report);
-        for (int i = 0; i < driver.Names.Length; i++)
+        bool allocated = true;
+        for (int attempt = 0; attempt < 3 && allocated; attempt++)
         {
-            Assert.True(driver.Names[i] is not ("raft" or "wal" or "store" or "btree") || driver.AllocatedBytes[i] == 0, report);
+            // The runtime's own queue of work for its pool grows on the thread that finds it full: on a machine that has no
+            // time for the pool that is the store's, once. What is ours allocates in every million or in none.
+            Array.Clear(driver.AllocatedBytes);
+            long commits = polled.Member.Store.TreeActor.Commits;
+            ulong snapshot = polled.Member.Status.SnapshotIndex;
+            driver.Run(1_000_000);
+            report += driver.Report() + "\n";
+            Assert.True(polled.Member.Store.TreeActor.Commits > commits, report);
+            Assert.True(polled.Member.Status.SnapshotIndex > snapshot + 400_000, report);
+            allocated = false;
+            for (int i = 0; i < driver.Names.Length; i++)
+            {
+                allocated |= driver.Names[i] is "raft" or "wal" or "store" or "btree" && driver.AllocatedBytes[i] != 0;
+            }
         }
 
+        Assert.False(allocated, report);
         Assert.False(driver.Failed, report);
     }
 
