@@ -161,12 +161,6 @@ internal sealed unsafe class FreePages : IDisposable
         while (true)
         {
             page = NextFree(page);
-            if (page >= avoidFrom && page < avoidTo)
-            {
-                page = avoidTo;
-                continue;
-            }
-
             if (page >= HighWater)
             {
                 if (!hintMoved)
@@ -176,6 +170,13 @@ internal sealed unsafe class FreePages : IDisposable
 
                 first = 0;
                 return false;
+            }
+
+            // Only behind the test above: the mark may have come down into the avoided pages.
+            if (page >= avoidFrom && page < avoidTo)
+            {
+                page = avoidTo;
+                continue;
             }
 
             ulong end = EndOfRun(page, pages);

@@ -21,8 +21,17 @@ public sealed class FreePagesTests
                 SortedSet<ulong> free = new();
                 List<(ulong First, uint Count)> used = new();
                 ulong mark = 4;
+                (ulong From, ulong To) avoided = (0, 0);
                 for (int i = 0; i < 400; i++)
                 {
+                    if (random.Next(15) == 0)
+                    {
+                        // Also a window that the mark lies in, or below.
+                        ulong start = (ulong)random.Next(2, (int)mark + 50);
+                        avoided = random.Next(3) == 0 ? (0, 0) : (start, start + (ulong)random.Next(1, 100));
+                        pages.Avoid(avoided.From, avoided.To);
+                    }
+
                     if (used.Count > 0 && random.Next(5) < 2)
                     {
                         int index = random.Next(used.Count);
@@ -45,8 +54,24 @@ public sealed class FreePagesTests
                     else
                     {
                         uint want = random.Next(3) == 0 ? (uint)random.Next(1, 40) : 1;
-                        ulong? expected = free.Where(p => Enumerable.Range(0, (int)want).All(k => free.Contains(p + (ulong)k))).Select(p => (ulong?)p).FirstOrDefault();
-                        Assert.True(pages.TryTake(want, out ulong taken));
+                        bool below = random.Next(4) == 0;
+                        ulong limit = (ulong)random.Next(2, (int)mark + 10);
+                        ulong? expected = free.Where(p => Enumerable.Range(0, (int)want).All(k => free.Contains(p + (ulong)k) && (below || p + (ulong)k < avoided.From || p + (ulong)k >= avoided.To))).Select(p => (ulong?)p).FirstOrDefault();
+                        ulong taken;
+                        if (below)
+                        {
+                            bool fits = expected is not null && expected + want <= limit;
+                            Assert.Equal(fits, pages.TryTakeBelow(want, limit, out taken));
+                            if (!fits)
+                            {
+                                continue;
+                            }
+                        }
+                        else
+                        {
+                            Assert.True(pages.TryTake(want, out taken));
+                        }
+
                         Assert.Equal(expected ?? mark, taken);
                         for (uint k = 0; k < want && expected is not null; k++)
                         {
