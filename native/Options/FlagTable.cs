@@ -95,8 +95,7 @@ internal static class FlagTable
             "Serving one request longer than this is logged.")
             { Standing = NoEffect },
         new("watch-progress-notify-interval", FlagKind.Duration, "0s", "Member",
-            "Interval of watch progress messages.")
-            { Standing = NoEffect },
+            "Interval of watch progress messages."),
         new("corrupt-check-time", FlagKind.Duration, "0s", "Member",
             "Interval of comparing hashes between members; 0 never."),
         new("compact-hash-check-time", FlagKind.Duration, "1m0s", "Member",

@@ -3,6 +3,7 @@ using System;
 using System.Collections.Generic;
 using System.Net;
 using System.Net.Sockets;
+using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Server;
 using Cairn.Native.Logging;
 using Cairn.Net.Host;
@@ -376,6 +377,18 @@ internal static class PlanBuilder
         }
     }
 
+    /// <summary>Progress messages: 0 is etcd's ten minutes, and less than 100 ms becomes that.</summary>
+    private static WatchOptions WatchLimits(FlagValues values)
+    {
+        const long Least = 100_000_000;
+        var limits = new WatchOptions
+        {
+            FragmentBytes = (int)Math.Min(int.MaxValue / 2, values.Count("max-request-bytes") + (long)FrontEndLimits.RequestOverheadBytes),
+        };
+        long progress = values.Duration("watch-progress-notify-interval");
+        return progress == 0 ? limits : limits with { ProgressIntervalNs = Math.Max(progress, Least) };
+    }
+
     private static HostOptions BuildHost(FlagValues values)
     {
         List<ListenUrl> clients = values.Urls("listen-client-urls");
@@ -430,6 +443,7 @@ internal static class PlanBuilder
                 QuotaBytes = values.Int("quota-backend-bytes"),
                 MaxRequestBytes = values.Count("max-request-bytes"),
                 MaxTxnOps = values.Count("max-txn-ops"),
+                WatchLimits = WatchLimits(values),
                 BatchIntervalMs = interval <= 0 ? 100 : (int)Math.Min(interval, BatchIntervalMsMax),
                 CompactionBatchLimit = values.Int("compaction-batch-limit") is > 0 and var deletes
                     ? (int)Math.Min(deletes, int.MaxValue / 16) : 1000,

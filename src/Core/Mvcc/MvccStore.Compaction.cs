@@ -2,7 +2,7 @@
 //
 // Steps      1. accepted: reads below it fail from the next View on; the marker is in the write buffer.
 //            2. the buffer that holds the marker is durable, so every revision concerned is in the tree, and no pin
-//               older than the compaction's View is left (the grace period).
+//               older than the compaction's View is left (the grace period), and watchers have read that far.
 //            3. the tree actor deletes revisions, batch by batch, and writes the finished marker.
 //            4. the index is swept in slices between applies: histories are cut, dead keys removed.
 //            Compactions accepted while one runs are carried out as one.
@@ -100,7 +100,10 @@ public sealed unsafe partial class MvccStore
         switch (current.Step)
         {
             case CompactionStep.Accepted:
-                if (_committedSerial < current.Serial || _views.Published < current.View || _views.LowestPin() < current.View)
+                if (_committedSerial < current.Serial
+                    || _views.Published < current.View
+                    || WatchFloor < current.Revision
+                    || _views.LowestPin() < current.View)
                 {
                     return false;
                 }

@@ -3,7 +3,11 @@
 using Cairn.Btree;
 using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
+<<<<<<< HEAD
 using Cairn.Wal;
+=======
+using Cairn.Core.Mvcc.Watch;
+>>>>>>> a26f50d (watch: the hub: one pass over new revisions for all watchers, history in bounded passes, and the Watch service)
 
 namespace Cairn.Core.Server;
 
@@ -11,6 +15,9 @@ public sealed partial class Member
 {
     /// <summary>The store, for reads on pinned Views and for hashes.</summary>
     public MvccStore Store => _parts.Machine.Store;
+
+    /// <summary>All watchers; streams are opened from any thread.</summary>
+    public WatchHub Watch { get; }
 
     /// <summary>The tree file, for snapshot images of pinned roots.</summary>
     public Tree Tree => Store.Tree;

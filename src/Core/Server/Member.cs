@@ -16,6 +16,7 @@ using Cairn.Base;
 using Cairn.Btree;
 using Cairn.Core.Auth;
 using Cairn.Core.Mvcc;
+using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Protocol;
 using Cairn.Wal;
 using Microsoft.Extensions.Logging;
@@ -101,7 +102,7 @@ public sealed partial class Member : IDisposable
         _counters.Term = parts.Core.Term;
 
         WakerCell raftCell = _raftCell, walCell = new(), fillCell = new(), treeCell = new(), snapCell = new(),
-            fetchCell = new(), sendCell = new(), checkCell = new();
+            fetchCell = new(), sendCell = new(), checkCell = new(), watchCell = new();
         _transport = environment.Transport;
         _inbox = new PeerInbox(environment.Pool, raftCell);
         Identity = new PeerIdentity(
@@ -113,6 +114,10 @@ public sealed partial class Member : IDisposable
 
         _wal = new WalActor(parts.Log, _clock, environment.Fatal, observer) { Completed = raftCell, Self = walCell };
         _fill = new WalFillActor(parts.Log, _clock) { Self = fillCell, DiskFull = OnDiskFull };
+        Watch = new WatchHub(parts.Machine.Store, options.WatchLimits, environment.Pool, environment.Random, () => Header)
+        {
+            Waker = watchCell,
+        };
         SpscRing<SnapshotJob> jobs = new(4), saved = new(4);
         var fetch = new FetchActor(parts.Log, environment.Fatal, raftCell, fetchCell);
         var wiring = _wiring = new RaftWiring
@@ -136,7 +141,7 @@ public sealed partial class Member : IDisposable
         TreeActor tree = parts.Machine.Store.TreeActor;
         var treeHost = new TreeHost(tree, treeCell, _storeCell);
         _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, treeHost,
-            new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell));
+            new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell), Watch);
         SnapshotActor snapshots = _snapshotFiles = new SnapshotActor(
             environment, parts.Directory.Snap, options.MaxSnapshots, options.SnapshotCount, parts.SnapshotIndex, jobs, saved, raftCell);
         tree.StoreWaker = _storeCell;
@@ -152,6 +157,7 @@ public sealed partial class Member : IDisposable
             new MemberActor(treeHost, treeCell),
             new MemberActor(_fill, fillCell),
             new MemberActor(snapshots, snapCell),
+            new MemberActor(Watch, watchCell),
             .. MakeColdReaders(options.ColdReaders, out _coldReads),
             new MemberActor(fetch, fetchCell),
             new MemberActor(
@@ -388,6 +394,7 @@ public sealed partial class Member : IDisposable
         _wal.Dispose();
         _fill.Dispose();
         _parts.Log.Dispose();
+        Watch.Dispose();
         _store.DisposeReplaced();
         MvccStore store = Store;
         Tree tree = store.Tree;

@@ -3,6 +3,7 @@
 // Units are in the names; defaults are etcd 3.6.14's. Validation of single values belongs to whoever parsed them,
 // validation of their combination with a data directory belongs to Bootstrap.
 using System.Collections.Generic;
+using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Membership;
 
 namespace Cairn.Core.Server;
@@ -96,6 +97,9 @@ public sealed record MemberOptions
     public int MaxRequestBytes { get; init; } = 1_572_864;
 
     public int MaxTxnOps { get; init; } = 128;
+
+    /// <summary>Limits and periods of watchers.</summary>
+    public WatchOptions WatchLimits { get; init; } = new();
 
     /// <summary>Longest time between two tree commits while something is pending.</summary>
     public int BatchIntervalMs { get; init; } = 100;

@@ -101,6 +101,8 @@ internal sealed partial class StoreActor
         _counters.TreeIndex = install.Index;
         _counters.InstalledIndex = install.Index; // before the applied index: raft looks in the other order
         _counters.AppliedIndex = install.Index;
+        System.Threading.Interlocked.MemoryBarrier();
+        _watch.Published();
         _raft.Wake();
     }
 

@@ -15,6 +15,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Mvcc;
+using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Protocol;
 using Cairn.Core.Raft;
 using Microsoft.Extensions.Logging;
@@ -44,6 +45,7 @@ internal sealed partial class StoreActor : IActor
     private readonly IWaker _raft;
     private readonly Duties _duties;
     private readonly SnapshotPlan _snapshots;
+    private readonly WatchHub _watch;
     private readonly Outcome[] _answers = new Outcome[BatchEntries];
     private readonly WaiterList _durableWaiters = new();
     private readonly WaiterList _compactionWaiters = new();
@@ -65,8 +67,10 @@ internal sealed partial class StoreActor : IActor
         IWaker raft,
         Duties duties,
         TreeHost tree,
-        SnapshotPlan snapshots)
+        SnapshotPlan snapshots,
+        WatchHub watch)
     {
+        _watch = watch;
         _environment = environment;
         _directory = parts.Directory;
         _tree = tree;
@@ -171,6 +175,7 @@ internal sealed partial class StoreActor : IActor
         _counters.AppliedIndex = _applied;
         Answer(_clock.NowNs);
         Interlocked.MemoryBarrier();
+        _watch.Published();
         if (changed || _counters.RaftWantsApplied)
         {
             _raft.Wake();

@@ -290,6 +290,30 @@ internal sealed class KestrelCall : RpcCall
         }
     }
 
+    public override bool TakesFrameParts => !_gzip;
+
+    public override void WriteFrames(ReadOnlySpan<byte> frames)
+    {
+        if (_gzip)
+        {
+            base.WriteFrames(frames);
+            return;
+        }
+
+        Start();
+        _writer!.Write(frames);
+        Interlocked.Add(ref _server.BytesSent, frames.Length);
+    }
+
+    public override void CountFrames(int messages)
+    {
+        if (!_gzip && messages != 0)
+        {
+            Method.CountSent(messages);
+            Interlocked.Add(ref _server.BytesSent, -(long)messages * RpcFrame.HeaderSize);
+        }
+    }
+
     public override ValueTask<bool> FlushAsync()
     {
         Start();

@@ -110,6 +110,29 @@ public abstract class RpcCall
         Append(message);
     }
 
+    /// <summary>
+    /// Copies messages that already carry their five-byte prefix (uncompressed), whole ones, one behind the other.
+    /// Where <see cref="TakesFrameParts"/>, a piece may also end inside a message that the next piece goes on with.
+    /// </summary>
+    /// <param name="frames">The bytes; tell how many messages they were by <see cref="CountFrames"/>.</param>
+    public virtual void WriteFrames(ReadOnlySpan<byte> frames)
+    {
+        while (!frames.IsEmpty)
+        {
+            int length = System.Buffers.Binary.BinaryPrimitives.ReadInt32BigEndian(frames[1..]);
+            Write(frames.Slice(RpcFrame.HeaderSize, length));
+            frames = frames[(RpcFrame.HeaderSize + length)..];
+        }
+    }
+
+    /// <summary>See <see cref="WriteFrames"/>.</summary>
+    public virtual bool TakesFrameParts => false;
+
+    /// <summary>So many messages have been written by <see cref="WriteFrames"/> since the last time.</summary>
+    public virtual void CountFrames(int messages)
+    {
+    }
+
     /// <summary>Ends the call with a status; the first failure counts.</summary>
     public void Fail(RpcCode code, string message)
     {

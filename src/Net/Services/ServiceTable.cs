@@ -12,6 +12,7 @@ internal static class ServiceTable
     {
         var kv = new KvService(port);
         var stream = new RangeStreamService(port);
+        var watch = new WatchService(port);
         var lease = new LeaseService(port);
         var maintenance = new MaintenanceService(port, slow);
         var snapshot = new SnapshotService(port, slow);
@@ -36,7 +37,7 @@ internal static class ServiceTable
         Steps(Kv, "Compact", kv.Compact);
         ServerStream(Kv, "RangeStream", stream.RangeStreamAsync);
 
-        Bidi("etcdserverpb.Watch", "Watch");
+        Bidi("etcdserverpb.Watch", "Watch", watch.WatchAsync);
 
         const string Lease = "etcdserverpb.Lease";
         Steps(Lease, "LeaseGrant", lease.Grant);
