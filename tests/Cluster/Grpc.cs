@@ -48,6 +48,7 @@ internal sealed class Grpc : IDisposable
     public const string LeaseRevoke = "/etcdserverpb.Lease/LeaseRevoke";
     public const string LeaseTimeToLive = "/etcdserverpb.Lease/LeaseTimeToLive";
     public const string LeaseLeases = "/etcdserverpb.Lease/LeaseLeases";
+    public const string Watch = "/etcdserverpb.Watch/Watch";
     public const string Authenticate = "/etcdserverpb.Auth/Authenticate";
 
     private readonly HttpClient _http;
@@ -111,6 +112,9 @@ internal sealed class Grpc : IDisposable
         string text = Header(response.TrailingHeaders, "grpc-message") ?? Header(response.Headers, "grpc-message") ?? "";
         return new Answer(int.Parse(code, CultureInfo.InvariantCulture), Uri.UnescapeDataString(text), Split(body));
     }
+
+    /// <summary>A stream in both directions on this client's connection.</summary>
+    public GrpcStream Open(string method, IEnumerable<KeyValuePair<string, string>>? metadata = null) => new(_http, method, metadata);
 
     public Task<Answer> Call(string method, Pb request) => Call(method, request.Bytes);
 
