@@ -35,7 +35,11 @@ internal sealed record TranscriptStep(int Number, string Kind, JsonElement Json)
             string fill = rule.GetProperty("value_byte").GetString()!;
             Array.Fill(value, Convert.ToByte(fill, 16));
             byte[] bytes = new Pb().Text(1, rule.GetProperty("key").GetString()!).Data(2, value).Bytes;
-            Xunit.Assert.Equal(rule.GetProperty("total").GetInt32(), bytes.Length);
+            if (rule.TryGetProperty("total", out JsonElement total))
+            {
+                Xunit.Assert.Equal(total.GetInt32(), bytes.Length);
+            }
+
             return bytes;
         }
     }

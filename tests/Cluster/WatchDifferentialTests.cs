@@ -25,7 +25,7 @@ public sealed class WatchDifferentialTests
     public async Task RandomWatchers_SameStreamToBoth_ReceiveTheSame(int stream)
     {
         int seed = Tools.Setting("CAIRN_WATCH_SEED", 505) * 100 + stream;
-        int operations = Tools.Setting("CAIRN_WATCH_OPS", 1500);
+        int operations = Tools.Setting("CAIRN_WATCH_OPS", 1000);
         using TempFolder folder = new();
         await using ServerProcess cairn = await ServerProcess.Cairn(folder["cairn"]);
         await using ServerProcess etcd = await ServerProcess.Etcd(folder["etcd"], null, "--unsafe-no-fsync");
@@ -65,7 +65,7 @@ public sealed class WatchDifferentialTests
         public Action Next() => _random.Next(100) switch
         {
             < 12 => new Action(_random.Next(Streams), new Pb().Message(1, Create()).Bytes),
-            < 16 => new Action(_random.Next(Streams), new Pb().Message(2, new Pb().Number(1, _random.Next(-1, 12))).Bytes),
+            < 15 => new Action(_random.Next(Streams), new Pb().Message(2, new Pb().Number(1, _random.Next(-1, 12))).Bytes, Quiet: true),
             < 18 when Revision > Compacted + 1 =>
                 new Action(-1, new Pb().Number(1, _random.NextInt64(Compacted + 1, Revision + 1)).Flag(2, _random.Next(3) == 0).Bytes, Grpc.Compact, Quiet: true),
             < 60 => new Action(-1, new Pb().Data(1, Key()).Text(2, new string('v', _random.Next(60))).Bytes, Grpc.Put),
@@ -149,17 +149,18 @@ public sealed class WatchDifferentialTests
 
         public async Task Do(Action action)
         {
+            if (action.Quiet)
+            {
+                // What a cancelled watcher had received before, or who was late for a compaction, must not hang on the clock.
+                await Quiesce();
+            }
+
             if (action.Stream >= 0)
             {
                 // Its answer (created, or nothing) comes at a known revision: the next write waits for it.
                 await _streams[action.Stream].Send(action.Request);
                 await Mark(action.Stream);
                 return;
-            }
-
-            if (action.Quiet)
-            {
-                await Quiesce();
             }
 
             Answer answer = await _server.Client.Call(action.Method, action.Request);
@@ -255,7 +256,7 @@ public sealed class WatchDifferentialTests
             await Until(index, lines => Schema.Number(lines, "watch_id") == id
                 && (start == 0 || lines.Exists(l => l.StartsWith("events[0]", StringComparison.Ordinal))));
             await stream.Send(new Pb().Message(2, new Pb().Number(1, id)));
-            await Until(index, lines => Schema.Number(lines, "watch_id") == id && lines.Contains("canceled = true"));
+            await Until(index, lines => Schema.Number(lines, "watch_id") == id && Schema.Value(lines, "canceled").Length > 0);
         }
 
         private async Task Until(int index, Func<List<string>, bool> found)
@@ -263,7 +264,7 @@ public sealed class WatchDifferentialTests
             while (true)
             {
                 byte[]? message = await _streams[index].Receive(30_000);
-                Assert.True(message is not null, $"stream {index}: nothing more came; {_streams[index].End}\n{_server.Tail()}");
+                Assert.True(message is not null, $"stream {index}: nothing more came; {_streams[index].End}");
                 List<string> lines = Schema.Lines("WatchResponse", message);
                 bool isMark = Schema.Number(lines, "watch_id") >= 1_000_000;
                 if (!isMark)

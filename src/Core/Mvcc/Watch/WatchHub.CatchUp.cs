@@ -80,9 +80,8 @@ public sealed unsafe partial class WatchHub
                 next = watcher->NextLagging;
                 if (watcher->Next < view.CompactRevision)
                 {
-                    long id = watcher->Id;
-                    RemoveWatcher(at);
-                    EmitState(stream, id, canceled: true, view.CompactRevision);
+                    Silence(at);
+                    EmitState(stream, watcher->Id, canceled: true, view.CompactRevision);
                     worked = true;
                 }
                 else if (watcher->Next > _revision)

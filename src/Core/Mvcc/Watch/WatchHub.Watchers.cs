@@ -50,6 +50,7 @@ public sealed unsafe partial class WatchHub
 
         stream.FirstWatcher = made;
         stream.WatcherCount++;
+        stream.IdCount++;
 
         ref int head = ref _ids.Head(IdHash(stream.Index, id));
         watcher->NextSameHash = head;
@@ -96,6 +97,49 @@ public sealed unsafe partial class WatchHub
     {
         Watcher* watcher = _watchers[index];
         WatchStream stream = _streams[watcher->Stream]!;
+        Silence(index);
+        if (watcher->PreviousInStream != 0)
+        {
+            _watchers[watcher->PreviousInStream]->NextInStream = watcher->NextInStream;
+        }
+        else
+        {
+            stream.FirstWatcher = watcher->NextInStream;
+        }
+
+        if (watcher->NextInStream != 0)
+        {
+            _watchers[watcher->NextInStream]->PreviousInStream = watcher->PreviousInStream;
+        }
+
+        stream.IdCount--;
+        ref int link = ref _ids.Head(IdHash(watcher->Stream, watcher->Id));
+        while (link != index)
+        {
+            link = ref _watchers[link]->NextSameHash;
+        }
+
+        link = watcher->NextSameHash;
+        _watchers.Remove(index);
+        if (_watchers.Count == 0)
+        {
+            _ids.Free();
+        }
+    }
+
+    /// <summary>
+    /// The watcher gets nothing more. Its id stays taken until the client cancels it or the stream ends, as etcd has it
+    /// for those that a compaction ended.
+    /// </summary>
+    private void Silence(int index)
+    {
+        Watcher* watcher = _watchers[index];
+        if ((watcher->Flags & WatcherFlags.Silent) != 0)
+        {
+            return;
+        }
+
+        WatchStream stream = _streams[watcher->Stream]!;
         if ((watcher->Flags & WatcherFlags.Lagging) != 0)
         {
             EndLag(index);
@@ -121,37 +165,11 @@ public sealed unsafe partial class WatchHub
             _targets.Remove(watcher->Target);
         }
 
-        if (watcher->PreviousInStream != 0)
-        {
-            _watchers[watcher->PreviousInStream]->NextInStream = watcher->NextInStream;
-        }
-        else
-        {
-            stream.FirstWatcher = watcher->NextInStream;
-        }
-
-        if (watcher->NextInStream != 0)
-        {
-            _watchers[watcher->NextInStream]->PreviousInStream = watcher->PreviousInStream;
-        }
-
         stream.WatcherCount--;
         stream.FutureCount -= (watcher->Flags & WatcherFlags.Future) != 0 ? 1 : 0;
         stream.ProgressCount -= (watcher->Flags & WatcherFlags.ProgressNotify) != 0 ? 1 : 0;
-
-        ref int link = ref _ids.Head(IdHash(watcher->Stream, watcher->Id));
-        while (link != index)
-        {
-            link = ref _watchers[link]->NextSameHash;
-        }
-
-        link = watcher->NextSameHash;
-        _watchers.Remove(index);
+        watcher->Flags = WatcherFlags.Silent;
         Figures.WatcherCount--;
-        if (_watchers.Count == 0)
-        {
-            _ids.Free();
-        }
     }
 
     /// <summary>From now on the watcher reads history from a revision on.</summary>

@@ -100,7 +100,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     {
         _nowNs = nowNs;
         WatchStream? poked = TakePoked();
-        if (poked is null && _watchers.Count == 0)
+        if (poked is null && Figures.WatcherCount == 0)
         {
             NextDeadlineNs = long.MaxValue;
             return false;
@@ -135,7 +135,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
         }
 
         WakeWriters();
-        if (_watchers.Count == 0)
+        if (Figures.WatcherCount == 0)
         {
             Volatile.Write(ref _wanted, false);
             _store.WatchFloor = long.MaxValue;
@@ -195,7 +195,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
             for (int at = stream?.FirstWatcher ?? 0; at != 0; at = _watchers[at]->NextInStream)
             {
                 Watcher* watcher = _watchers[at];
-                if ((watcher->Flags & WatcherFlags.Lagging) == 0)
+                if ((watcher->Flags & (WatcherFlags.Lagging | WatcherFlags.Silent)) == 0)
                 {
                     BeginLag(at, Math.Max(watcher->Next, _revision + 1));
                 }
@@ -224,7 +224,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     private bool ReadLive(in View view)
     {
         long to = view.Revision;
-        if (_watchers.Count == 0)
+        if (Figures.WatcherCount == 0)
         {
             _revision = to;
             return false;
@@ -362,7 +362,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
             return;
         }
 
-        if (stream.WatcherCount >= _options.StreamWatchersMax)
+        if (stream.IdCount >= _options.StreamWatchersMax)
         {
             EmitRefused(stream, Errors.Get(ErrorCode.TooManyRequests).Message);
             return;

@@ -159,6 +159,9 @@ public sealed unsafe class WatchStream
 
     internal int WatcherCount { get; set; }
 
+    /// <summary>Ids in use: watchers, and those that a compaction ended.</summary>
+    internal int IdCount { get; set; }
+
     internal int FirstLagging { get; set; }
 
     internal int LastLagging { get; set; }

@@ -30,6 +30,9 @@ internal enum WatcherFlags : ushort
 
     /// <summary>Started above the current revision: no progress is reported before it is reached.</summary>
     Future = 128,
+
+    /// <summary>Ended by a compaction: only its id is still taken.</summary>
+    Silent = 256,
 }
 
 /// <summary>One watcher.</summary>

@@ -100,6 +100,31 @@ public sealed class WatchHubTests
     }
 
     [Fact]
+    public void Id_OfAWatcherThatACompactionEnded_StaysTakenUntilItIsCanceled()
+    {
+        using var world = new WatchHarness();
+        for (int i = 0; i < 10; i++)
+        {
+            world.Put("a", "v" + i);
+        }
+
+        world.Compact(6);
+        WatchClient client = world.Open();
+        Assert.True(client.TryCreate(new Wish("a") { Start = 5, Id = 3 }));
+        world.Settle(client);
+        Assert.Equal(0, world.Hub.Figures.Watchers);
+        Assert.True(client.TryCreate(new Wish("a") { Id = 3 }));
+        Assert.True(client.Stream.TryCancel(3));
+        Assert.True(client.Stream.TryCancel(3));
+        Assert.True(client.TryCreate(new Wish("a") { Id = 3 }));
+        world.Settle(client);
+        Assert.Equal([6, 0, 0, 0, 0], client.Seen.Select(r => r.CompactRevision).Order().Reverse());
+        Assert.Equal([3, 3, -1, 3, 3], client.Seen.Select(r => r.Id));
+        Assert.Equal([false, true, true, true, false], client.Seen.Select(r => r.Canceled));
+        Assert.Equal(1, world.Hub.Figures.Watchers);
+    }
+
+    [Fact]
     public void Txn_OfManyChanges_ComesInOneResponse()
     {
         using var world = new WatchHarness();
