@@ -3,11 +3,8 @@
 using Cairn.Btree;
 using Cairn.Core.Membership;
 using Cairn.Core.Mvcc;
-<<<<<<< HEAD
 using Cairn.Wal;
-=======
 using Cairn.Core.Mvcc.Watch;
->>>>>>> a26f50d (watch: the hub: one pass over new revisions for all watchers, history in bounded passes, and the Watch service)
 
 namespace Cairn.Core.Server;
 
