@@ -118,8 +118,11 @@ internal static class Program
 
             if (ended != signals.First)
             {
+                // The member ended by itself: it was removed from the cluster (0), or its data differs from its peers' (1).
                 await host.StopAsync();
-                return (0, 0);
+                log.Write(
+                    LogLevels.Level.Error, Caller, "the member has stopped", Field("reason", host.Member.StopReason ?? "it was told to"));
+                return (host.Member.IsStartRefused ? 1 : 0, 0);
             }
 
             int signal = await signals.First;

@@ -84,6 +84,7 @@ public sealed partial class Member : IDisposable
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private string? _stopReason;
+    private bool _startRefused;
     private bool _disposed;
 
     private Member(MemberOptions options, MemberEnvironment environment, MemberParts parts, IWalObserver? observer)
@@ -148,7 +149,7 @@ public sealed partial class Member : IDisposable
         tree.Waker = treeCell;
         tree.MajorFaults = environment.MajorFaults;
         var check = new CorruptionCheck(
-            this, environment, _counters, _intake, checkCell, hadData: parts.AppliedIndex > 0, StopBecause, _storeCell);
+            this, environment, _counters, _intake, checkCell, hadData: parts.AppliedIndex > 0, RefuseStart, _storeCell);
         _actors =
         [
             new MemberActor(_raft, raftCell),
@@ -372,6 +373,9 @@ public sealed partial class Member : IDisposable
     /// </summary>
     public string? StopReason => Volatile.Read(ref _stopReason);
 
+    /// <summary>The member stopped itself before it was ready, because its data is not that of its peers: exit status 1.</summary>
+    public bool IsStartRefused => Volatile.Read(ref _startRefused);
+
     /// <summary>Starts the stop sequence; the actors must go on being polled until <see cref="Stopped"/>.</summary>
     public void BeginStop() => _intake.Close();
 
@@ -401,6 +405,12 @@ public sealed partial class Member : IDisposable
         store.Dispose();
         _parts.Machine.Dispose();
         tree.Dispose();
+    }
+
+    private void RefuseStart(string reason)
+    {
+        Volatile.Write(ref _startRefused, true);
+        StopBecause(reason);
     }
 
     private void StopBecause(string reason)

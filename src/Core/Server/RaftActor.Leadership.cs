@@ -2,7 +2,8 @@
 //
 // Watchdog   The age of the oldest WAL unit that is not durable says whether the disk stands still. A leader whose unit is
 //            older than half an election timeout hands over to the best voter (the hand-over needs no disk of ours); one
-//            older than a whole timeout steps down, so that clients go elsewhere. It cannot lead again before its disk
+//            older than a whole timeout steps down, so that clients go elsewhere: if some voter has made durable what
+//            this one has not, for when all disks are slow nobody leads better. It cannot lead again before its disk
 //            moves: a candidacy needs a durable vote (design §9.1).
 // Stop       Nothing new; a leader hands over; what is appended gets its chance; final hard state; then the store.
 // Removal    A member that applied its own removal, or is told of it by a peer, stops itself a second later, so that what
@@ -132,6 +133,11 @@ internal sealed unsafe partial class RaftActor
         }
 
         long electionNs = _options.ElectionMs * 1_000_000L;
+        if (age > electionNs / 2 && !IsAnybodyAhead())
+        {
+            return; // everybody's disk stands still, or nobody else is there: nothing would get better
+        }
+
         if (age > electionNs)
         {
             ServerLog.SteppingDown(_log, ServerLog.Id(_core.Id), age / 1_000_000);
@@ -153,6 +159,21 @@ internal sealed unsafe partial class RaftActor
         {
             _handedOver = false;
         }
+    }
+
+    /// <summary>Some voter has made durable what this leader has not.</summary>
+    private bool IsAnybodyAhead()
+    {
+        for (int i = 0; i < _core.ProgressCount; i++)
+        {
+            ProgressStatus peer = _core.ProgressAt(i);
+            if (peer.Id != _core.Id && !peer.IsLearner && peer.Match > _core.Durable)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     /// <summary>The voter that can lead soonest: heard from lately, then the longest log, then the oldest link; 0: none.</summary>

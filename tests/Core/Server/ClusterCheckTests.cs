@@ -58,6 +58,7 @@ public sealed class ClusterCheckTests
         bad.Start();
         cluster.RunReal(() => bad.Member!.Stopped.IsCompleted, "the bad one stops");
         Assert.Equal($"{id:x} found data inconsistency with peers", bad.Member!.StopReason);
+        Assert.True(bad.Member.IsStartRefused);
         Assert.False(bad.Member.Ready.IsCompleted);
     }
 
