@@ -35,6 +35,7 @@ internal sealed class ServerMetrics
         AddHealth();
         AddScrapes();
         StoreMetrics.AddTo(_page, port);
+        WatchMetrics.AddTo(_page, port);
         DiskMetrics.AddTo(_page, port);
         RpcMetrics.AddTo(_page, rpc, options.ExtensiveMetrics);
         peers.AddTo(_page);
