@@ -427,6 +427,11 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     // Many watchers take a while to remove: some per poll, so that live events are not held up.
     private void CloseSome(WatchStream stream)
     {
+        if (stream.IsGone)
+        {
+            return; // an earlier poke had already shown that it is closed
+        }
+
         for (int i = 0; i < ClosedWatchersPerPoll && stream.FirstWatcher != 0; i++)
         {
             RemoveWatcher(stream.FirstWatcher);
@@ -453,6 +458,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
             stream.Index = 0;
         }
 
+        stream.IsGone = true;
         stream.Frames.Free();
         Interlocked.Decrement(ref Figures.StreamCount);
     }

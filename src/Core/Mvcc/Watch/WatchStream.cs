@@ -180,6 +180,9 @@ public sealed unsafe class WatchStream
 
     internal bool IsDirty { get; set; }
 
+    /// <summary>Closed, and everything of it given back.</summary>
+    internal bool IsGone { get; set; }
+
     internal WatchStream? NextPoked { get; set; }
 
     internal bool IsClosed => Volatile.Read(ref _closed);
