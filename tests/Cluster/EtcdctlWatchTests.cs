@@ -43,12 +43,12 @@ public sealed class EtcdctlWatchTests
 
         Task<string>[] ours = s_watches.Select(w => Print(etcdctl, cairn, w.Arguments, w.Input)).ToArray();
         Task<string>[] theirs = s_watches.Select(w => Print(etcdctl, etcd, w.Arguments, w.Input)).ToArray();
-        await Task.WhenAll(ours.Concat(theirs));
+        string[] our = await Task.WhenAll(ours), their = await Task.WhenAll(theirs);
         for (int i = 0; i < s_watches.Length; i++)
         {
             string what = string.Join(' ', s_watches[i].Arguments);
-            Assert.True(theirs[i].Result.Contains("k", StringComparison.Ordinal), $"etcdctl {what} printed nothing of etcd: {theirs[i].Result}");
-            Assert.True(ours[i].Result == theirs[i].Result, $"etcdctl {what}\n--- cairn\n{ours[i].Result}\n--- etcd\n{theirs[i].Result}");
+            Assert.True(their[i].Contains('k'), $"etcdctl {what} printed nothing of etcd: {their[i]}");
+            Assert.True(our[i] == their[i], $"etcdctl {what}\n--- cairn\n{our[i]}\n--- etcd\n{their[i]}");
         }
     }
 
