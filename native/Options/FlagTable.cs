@@ -313,6 +313,8 @@ internal static class FlagTable
         new("version", FlagKind.Boolean, "false", "General",
             "Print the version and exit.")
             { NotInFile = true },
+        new("experimental-http2-engine", FlagKind.Text, "kestrel", "Experimental",
+            "Who serves HTTP/2 without TLS: kestrel, or cairn (an engine of its own: fewer thread changes per request). Cairn's own option."),
         new("experimental-initial-corrupt-check", FlagKind.Boolean, "false", "Experimental",
             "Older name of --feature-gates.")
             { RenamedTo = "feature-gates" },

@@ -466,6 +466,7 @@ internal static class PlanBuilder
                 MaxRequestBytes = (uint)values.Count("max-request-bytes"),
                 MaxConcurrentStreams = (uint)Math.Min(values.UInt("max-concurrent-streams"), uint.MaxValue),
                 KeepAliveInterval = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-interval") / 1_000_000),
+                KeepAliveMinTime = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-min-time") / 1_000_000),
                 KeepAliveTimeout = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-timeout") / 1_000_000),
             },
             Discovery = new DiscoveryOptions
@@ -479,6 +480,7 @@ internal static class PlanBuilder
             },
             PeerReadTimeout = PeerTime(values, "raft-read-timeout"),
             PeerWriteTimeout = PeerTime(values, "raft-write-timeout"),
+            Engine = Engine(values.Text("experimental-http2-engine")),
             Cors = values.List("cors"),
             HostWhitelist = values.List("host-whitelist"),
             ExtensiveMetrics = values.Text("metrics") == "extensive",
@@ -486,6 +488,13 @@ internal static class PlanBuilder
             CairnVersion = VersionText.Cairn,
         };
     }
+
+    private static Http2Engine Engine(string name) => name switch
+    {
+        "kestrel" => Http2Engine.Kestrel,
+        "cairn" => Http2Engine.Cairn,
+        _ => throw new OptionException("unknown --experimental-http2-engine " + GoSyntax.Quote(name) + "; it is kestrel or cairn"),
+    };
 
     private static TimeSpan Time(FlagValues values, string name)
         => TimeSpan.FromMilliseconds(values.Duration(name) / 1_000_000);

@@ -28,9 +28,17 @@ internal sealed class FrontFixture : IAsyncDisposable
 
     public RpcServerState State { get; }
 
+    /// <summary>The engine that all tests of this process run with: CAIRN_TEST_ENGINE, or the default.</summary>
+    public static Http2Engine Engine { get; } =
+        Enum.TryParse(Environment.GetEnvironmentVariable("CAIRN_TEST_ENGINE"), ignoreCase: true, out Http2Engine engine)
+            ? engine
+            : new HostOptions { Member = new Cairn.Core.Server.MemberOptions { DataDir = "" } }.Engine;
+
     public const int MaxMessage = 100_000;
 
-    public static async Task<FrontFixture> StartAsync(params RpcMethod[] more)
+    public static Task<FrontFixture> StartAsync(params RpcMethod[] more) => StartAsync(Engine, null, more);
+
+    public static async Task<FrontFixture> StartAsync(Http2Engine engine, FrontEndLimits? limits, params RpcMethod[] more)
     {
         var methods = new System.Collections.Generic.List<RpcMethod>(more)
         {
@@ -64,7 +72,8 @@ internal sealed class FrontFixture : IAsyncDisposable
         _ = ListenUrl.TryParse("http://127.0.0.1:0", out ListenUrl url, out _);
         sockets.Bind(url);
         int port = sockets.PortOf(url);
-        var front = new FrontEnd(new FrontEndLimits(), state, pages, sockets, NullLoggerFactory.Instance);
+        var front = new FrontEnd(
+            limits ?? new FrontEndLimits(), state, pages, sockets, NullLoggerFactory.Instance, engine, NoFatal.Instance);
         front.Listen(url);
         await front.StartAsync(CancellationToken.None);
         return new FrontFixture(front, state, sockets, port);

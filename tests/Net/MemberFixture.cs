@@ -39,7 +39,7 @@ internal sealed class MemberFixture : IAsyncDisposable
         string data = directory ?? NewDirectory();
         _ = ListenUrl.TryParse("http://127.0.0.1:0", out ListenUrl any, out _);
         var options = new MemberOptions { DataDir = data, RequestSlots = 16 };
-        var hosting = new HostOptions { Member = member?.Invoke(options) ?? options, ListenClientUrls = [any] };
+        var hosting = new HostOptions { Member = member?.Invoke(options) ?? options, ListenClientUrls = [any], Engine = FrontFixture.Engine };
         hosting = host?.Invoke(hosting) ?? hosting;
         var opened = MemberHost.Open(hosting, NullLoggerFactory.Instance, NoFatal.Instance);
         await opened.StartAsync();

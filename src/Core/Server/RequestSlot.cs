@@ -26,6 +26,11 @@ public enum ProposalLane : byte
     Control,
 }
 
+/// <summary>
+/// Owner of a continuation that may run on whatever thread completes the request: it only notes the fact somewhere.
+/// </summary>
+public interface IRunsInPlace;
+
 /// <summary>A pooled request; see the file header for who may touch what when.</summary>
 public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoolWorkItem
 {
@@ -43,6 +48,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     private int _state;
     private int _references;
     private int _inFlight; // bytes counted in the pool
+    private bool _inPlace; // the continuation may run where the request completes
 
     internal RequestSlot(SlotPool owner, NativePool pool)
     {
@@ -170,8 +176,12 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     ValueTaskSourceStatus IValueTaskSource<ErrorCode>.GetStatus(short token) => _source.GetStatus(token);
 
     void IValueTaskSource<ErrorCode>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    {
+        // Before it is registered: a completion that does not see it yet goes through the pool, which is never wrong.
+        Volatile.Write(ref _inPlace, state is Action { Target: IRunsInPlace });
         _source.OnCompleted(continuation, state, token, flags);
+    }
 
     /// <summary>Runs the caller's continuation, on a pool thread. Called by the pool only.</summary>
     void IThreadPoolWorkItem.Execute()
@@ -212,6 +222,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     {
         Invariant.Check(_state is Idle or Completed, "a request slot was submitted twice");
         DeadlineNs = deadlineNs;
+        _inPlace = false;
         _source.Reset();
         Volatile.Write(ref _state, Pending);
         AddReference();
@@ -285,6 +296,13 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
 
         AddReference();
         Volatile.Write(ref _state, Completed);
+        if (Volatile.Read(ref _inPlace))
+        {
+            _source.SetResult(outcome);
+            DropReference();
+            return;
+        }
+
         _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 

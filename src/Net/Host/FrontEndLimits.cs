@@ -33,6 +33,9 @@ public sealed record FrontEndLimits
     /// <summary><c>--grpc-keepalive-timeout</c>: close when the ping is not answered.</summary>
     public TimeSpan KeepAliveTimeout { get; init; } = TimeSpan.FromSeconds(20);
 
+    /// <summary><c>--grpc-keepalive-min-time</c>: clients may not ping more often. Enforced by our own engine only.</summary>
+    public TimeSpan KeepAliveMinTime { get; init; } = TimeSpan.FromSeconds(5);
+
     /// <summary>Largest request message in bytes.</summary>
     public int MaxMessageBytes => (int)Math.Min(int.MaxValue - 16L, (long)MaxRequestBytes + RequestOverheadBytes);
 

@@ -31,6 +31,16 @@ public sealed record DiscoveryOptions
     public bool IsNone => SrvDomain.Length == 0 && Token.Length == 0;
 }
 
+/// <summary>Who serves HTTP/2 without TLS.</summary>
+public enum Http2Engine
+{
+    /// <summary>ASP.NET's server.</summary>
+    Kestrel,
+
+    /// <summary>Our own (src/Net/Http2).</summary>
+    Cairn,
+}
+
 /// <summary>Settings of one hosted member.</summary>
 public sealed record HostOptions
 {
@@ -58,6 +68,9 @@ public sealed record HostOptions
     public System.TimeSpan PeerWriteTimeout { get; init; } = System.TimeSpan.FromSeconds(5);
 
     public FrontEndLimits Limits { get; init; } = new();
+
+    /// <summary><c>--experimental-http2-engine</c>.</summary>
+    public Http2Engine Engine { get; init; } = Http2Engine.Kestrel;
 
     /// <summary>Origins that browsers may call from; <c>*</c> for all.</summary>
     public IReadOnlyList<string> Cors { get; init; } = ["*"];

@@ -300,7 +300,7 @@ public sealed class MemberHost : IAsyncDisposable
             return;
         }
 
-        var front = new FrontEnd(_options.Limits, rpc, pages, _sockets, _loggers);
+        var front = new FrontEnd(_options.Limits, rpc, pages, _sockets, _loggers, _options.Engine, _fatal);
         foreach (ListenUrl url in urls)
         {
             front.Listen(url);

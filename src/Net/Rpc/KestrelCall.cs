@@ -108,7 +108,7 @@ internal sealed class KestrelCall : RpcCall
                 if (!ready && Status == RpcCode.Ok)
                 {
                     // The words of etcd's server for a stream that ends before its message.
-                    Fail(RpcCode.Unknown, "EOF");
+                    Fail(RpcCode.Unknown, RpcWords.Eof);
                 }
             }
 
@@ -148,7 +148,7 @@ internal sealed class KestrelCall : RpcCall
         catch (Exception e)
         {
             RpcLog.HandlerFailed(_server.Logger, method.Path, e);
-            Fail(RpcCode.Internal, "internal error");
+            Fail(RpcCode.Internal, RpcWords.InternalError);
         }
 
         if (_signal is not null)
@@ -218,15 +218,11 @@ internal sealed class KestrelCall : RpcCall
                     return Take(body.Slice(RpcFrame.HeaderSize, length), compressed);
                 case RpcFrameState.TooLarge:
                     reader.AdvanceTo(body.Start, body.End);
-                    Fail(RpcCode.ResourceExhausted, string.Create(
-                        System.Globalization.CultureInfo.InvariantCulture,
-                        $"grpc: received message larger than max ({length} vs. {_server.MaxMessageSize})"));
+                    Fail(RpcCode.ResourceExhausted, RpcWords.TooLarge(length, _server.MaxMessageSize));
                     return false;
                 case RpcFrameState.BadFlag:
                     reader.AdvanceTo(body.Start, body.End);
-                    Fail(RpcCode.Internal, string.Create(
-                        System.Globalization.CultureInfo.InvariantCulture,
-                        $"grpc: received unexpected payload format {length}"));
+                    Fail(RpcCode.Internal, RpcWords.BadFlag(length));
                     return false;
                 default:
                     // Half a header counts as nothing: etcd says "EOF" to both.
@@ -239,7 +235,7 @@ internal sealed class KestrelCall : RpcCall
 
                     if (!empty && !result.IsCanceled)
                     {
-                        Fail(RpcCode.Unknown, "unexpected EOF");
+                        Fail(RpcCode.Unknown, RpcWords.UnexpectedEof);
                     }
 
                     return false;
@@ -392,14 +388,13 @@ internal sealed class KestrelCall : RpcCall
         string? contentType = headers.ContentType;
         if (!RpcText.IsGrpcContentType(contentType))
         {
-            Refuse(415, RpcCode.InvalidArgument, "invalid gRPC request content-type \"" + contentType + "\"");
+            Refuse(415, RpcCode.InvalidArgument, RpcWords.BadContentType(contentType ?? ""));
             return false;
         }
 
         if (!HttpMethods.IsPost(_request.Method))
         {
-            Refuse(405, RpcCode.Internal,
-                "Received a HEADERS frame with :method \"" + _request.Method + "\" which should be POST");
+            Refuse(405, RpcCode.Internal, RpcWords.NotPost(_request.Method));
             return false;
         }
 
@@ -408,7 +403,7 @@ internal sealed class KestrelCall : RpcCall
         {
             if (!RpcText.TryParseTimeout(timeout[0], out long timeoutNs))
             {
-                Refuse(400, RpcCode.Internal, "malformed grpc-timeout: " + TimeoutFault(timeout[0] ?? ""));
+                Refuse(400, RpcCode.Internal, RpcWords.BadTimeout(timeout[0] ?? ""));
                 return false;
             }
 
@@ -428,8 +423,7 @@ internal sealed class KestrelCall : RpcCall
             _gzip = encoding[0] == "gzip";
             if (!_gzip && encoding[0] is not "identity")
             {
-                Refuse(200, RpcCode.Unimplemented,
-                    "grpc: Decompressor is not installed for grpc-encoding \"" + encoding[0] + "\"");
+                Refuse(200, RpcCode.Unimplemented, RpcWords.UnknownEncoding(encoding[0] ?? ""));
                 return false;
             }
         }
@@ -437,13 +431,6 @@ internal sealed class KestrelCall : RpcCall
         Method = method;
         return true;
     }
-
-    private static string TimeoutFault(string text) => text.Length switch
-    {
-        < 2 => "transport: timeout string is too short: \"" + text + "\"",
-        > 9 => "transport: timeout string is too long: \"" + text + "\"",
-        _ => "transport: timeout unit is not recognized: \"" + text + "\"",
-    };
 
     private bool Take(in ReadOnlySequence<byte> message, bool compressed)
     {
@@ -474,7 +461,7 @@ internal sealed class KestrelCall : RpcCall
         if (!_gzip)
         {
             ReleaseRequest();
-            Fail(RpcCode.Internal, "grpc: compressed flag set with identity or empty encoding");
+            Fail(RpcCode.Internal, RpcWords.FlagWithoutEncoding);
             return false;
         }
 
@@ -484,15 +471,13 @@ internal sealed class KestrelCall : RpcCall
         {
             if (!_assembled.TryUnpack(packed, _server.MaxMessageSize))
             {
-                Fail(RpcCode.ResourceExhausted, string.Create(
-                    System.Globalization.CultureInfo.InvariantCulture,
-                    $"grpc: received message after decompression larger than max {_server.MaxMessageSize}"));
+                Fail(RpcCode.ResourceExhausted, RpcWords.TooLargeUnpacked(_server.MaxMessageSize));
                 return false;
             }
         }
         catch (InvalidDataException)
         {
-            Fail(RpcCode.Internal, "grpc: failed to decompress the message: unexpected EOF");
+            Fail(RpcCode.Internal, RpcWords.BadPacking);
             return false;
         }
 
@@ -555,7 +540,7 @@ internal sealed class KestrelCall : RpcCall
             if (Status == RpcCode.Ok && MessagesSent == 0 && method.Kind == RpcKind.Unary)
             {
                 RpcLog.NoAnswer(_server.Logger, method.Path);
-                Fail(RpcCode.Internal, "internal error");
+                Fail(RpcCode.Internal, RpcWords.InternalError);
             }
 
             method.CountHandled(Status);
@@ -609,16 +594,5 @@ internal sealed class KestrelCall : RpcCall
     {
         StringValues values = _request.Headers[name];
         return values.Count == 0 ? null : values[0];
-    }
-
-    /// <summary>How a stream was ended from outside.</summary>
-    private sealed class CallEnd(RpcCode code, string message)
-    {
-        /// <summary>Stands in the place of a call that has left: later ends do nothing.</summary>
-        public static readonly CallEnd None = new(RpcCode.Ok, "");
-
-        public RpcCode Code { get; } = code;
-
-        public string Message { get; } = message;
     }
 }

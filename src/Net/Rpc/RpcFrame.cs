@@ -72,6 +72,29 @@ internal static class RpcFrame
         return body.Length - HeaderSize >= length ? RpcFrameState.Complete : RpcFrameState.Incomplete;
     }
 
+    /// <summary>The same for bytes in one piece.</summary>
+    public static RpcFrameState TryRead(ReadOnlySpan<byte> body, int maxMessageSize, out uint length, out bool compressed)
+    {
+        length = 0;
+        compressed = false;
+        if (body.Length < HeaderSize)
+        {
+            return RpcFrameState.Incomplete;
+        }
+
+        if (body[0] > 1)
+        {
+            length = body[0];
+            return RpcFrameState.BadFlag;
+        }
+
+        length = BinaryPrimitives.ReadUInt32BigEndian(body[1..]);
+        compressed = body[0] == 1;
+        return length > (uint)maxMessageSize ? RpcFrameState.TooLarge
+            : (uint)(body.Length - HeaderSize) >= length ? RpcFrameState.Complete
+            : RpcFrameState.Incomplete;
+    }
+
     /// <summary>Writes the prefix into the first five bytes.</summary>
     public static void Write(Span<byte> destination, int length, bool compressed)
     {

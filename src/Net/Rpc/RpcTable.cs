@@ -9,6 +9,7 @@ namespace Cairn.Net.Rpc;
 public sealed class RpcTable
 {
     private readonly FrozenDictionary<string, RpcMethod> _byPath;
+    private readonly FrozenDictionary<string, RpcMethod>.AlternateLookup<ReadOnlySpan<char>> _byText;
     private readonly FrozenSet<string> _services;
 
     public RpcTable(IReadOnlyList<RpcMethod> methods)
@@ -23,6 +24,7 @@ public sealed class RpcTable
 
         Methods = methods;
         _byPath = byPath.ToFrozenDictionary(StringComparer.Ordinal);
+        _byText = _byPath.GetAlternateLookup<ReadOnlySpan<char>>();
         _services = services.ToFrozenSet(StringComparer.Ordinal);
     }
 
@@ -40,6 +42,19 @@ public sealed class RpcTable
 
         whyNot = Explain(path);
         return null;
+    }
+
+    /// <summary>Finds a method that somebody serves by the bytes of its path. Allocates nothing.</summary>
+    public RpcMethod? Find(ReadOnlySpan<byte> path)
+    {
+        Span<char> text = stackalloc char[128];
+        if (path.Length > text.Length)
+        {
+            return null;
+        }
+
+        int length = System.Text.Encoding.Latin1.GetChars(path, text);
+        return _byText.TryGetValue(text[..length], out RpcMethod? method) && method.IsServed ? method : null;
     }
 
     // The texts of grpc-go, which etcd's clients may have in their logs and tests.

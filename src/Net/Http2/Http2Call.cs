@@ -1,0 +1,593 @@
+// Http2Call: a gRPC call over one stream of our own engine. This part is its life; Input reads, Output answers.
+//
+// Thread     Begun, resumed and ended on the loop's thread; a handler that waits may go on elsewhere, and then reads and writes
+//            through the queues under the gate. What must happen on the loop is posted there (Http2Loop.Post).
+// Lifetime   Pooled by the loop: free again when the handler has ended and the stream is closed, whichever comes last.
+// Steps      A unary call in steps is resumed on the loop: a request slot completes it in place (IRunsInPlace), on whatever
+//            thread, and all that does there is to post.
+using System;
+using System.Threading;
+using System.Threading.Tasks;
+using Cairn.Core.Protocol;
+using Cairn.Core.Server;
+using Cairn.Net.Rpc;
+
+namespace Cairn.Net.Http2;
+
+/// <summary>What is posted to the loop about a call.</summary>
+[Flags]
+internal enum CallSignals
+{
+    None = 0,
+
+    /// <summary>The wait of a step has ended.</summary>
+    Resumed = 1,
+
+    /// <summary>The handler's task has ended.</summary>
+    Ended = 2,
+
+    /// <summary>There is something to send.</summary>
+    Output = 4,
+
+    /// <summary>Request bytes were read; the client may send more.</summary>
+    Consumed = 8,
+}
+
+/// <summary>Our own engine's side of <see cref="RpcCall"/>.</summary>
+[System.Diagnostics.CodeAnalysis.SuppressMessage(
+    "Design", "CA1001", Justification = "reused, never disposed; Finish disposes the sources of each call")]
+internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
+{
+    private readonly Http2Loop _loop;
+    private readonly RpcServerState _server;
+    private readonly Lock _gate = new();
+    private readonly Action _resumed;
+    private readonly Action _ended;
+    private readonly RpcSignal _readable = new();
+    private readonly RpcSignal _flushed = new();
+    private readonly RpcBuffer _assembled = new();
+    private Http2Connection _connection = null!;
+    private RpcStep _step;
+    private ValueTask _handler;
+    private CallPhase _phase;
+    private string? _token;
+    private string? _version;
+    private bool _wantsLeader;
+    private bool _streamClosed;
+    private volatile bool _gone;
+    private bool _over;
+    private int _signals;
+    private RpcSignal? _signal;
+    private CallEnd? _end;
+    private CancellationTokenSource? _cancelled;
+    private CancellationTokenSource? _deadlineSource;
+    private CancellationTokenRegistration _goneRegistration;
+
+    public Http2Call(Http2Loop loop)
+    {
+        _loop = loop;
+        _server = loop.Server;
+        _resumed = () => Post(CallSignals.Resumed);
+        _ended = () => Post(CallSignals.Ended);
+        _in = new ByteQueue(loop.Pool);
+        _out = new ByteQueue(loop.Pool);
+        _message = new ByteQueue(loop.Pool);
+    }
+
+    private enum CallPhase : byte
+    {
+        /// <summary>Its single message is not complete.</summary>
+        Message,
+
+        /// <summary>The handler runs and takes what comes.</summary>
+        Stream,
+
+        /// <summary>The handler runs or has run; further bytes are dropped.</summary>
+        Deaf,
+    }
+
+    /// <summary>Number of the stream.</summary>
+    public int Stream { get; private set; }
+
+    /// <summary>Next in the loop's list of posted calls; the list's business.</summary>
+    public Http2Call? NextPosted { get; set; }
+
+    /// <summary>In the connection's queue for room.</summary>
+    public bool IsWaiting { get; set; }
+
+    public override string? Token => _token;
+
+    public override bool RequiresLeader => _wantsLeader;
+
+    public override string? ClientApiVersion => _version;
+
+    public override bool IsOver => Volatile.Read(ref _over);
+
+    public override CancellationToken Cancelled
+    {
+        get
+        {
+            lock (_gate)
+            {
+                if (_cancelled is null)
+                {
+                    _cancelled = new CancellationTokenSource();
+                    if (DeadlineNs != long.MaxValue)
+                    {
+                        long left = Math.Max(0, DeadlineNs - _server.Clock.NowNs) / 1_000_000;
+                        _deadlineSource = new CancellationTokenSource(TimeSpan.FromMilliseconds(Math.Min(left, int.MaxValue - 1)));
+                        _deadlineSource.Token.UnsafeRegister(static o => Cancel((CancellationTokenSource)o!), _cancelled);
+                    }
+
+                    if (_gone)
+                    {
+                        Cancel(_cancelled);
+                    }
+                }
+
+                return _cancelled.Token;
+            }
+        }
+    }
+
+    /// <summary>Begins a call on a new stream.</summary>
+    public void Open(Http2Connection connection, int stream, bool ended, int sendWindow)
+    {
+        _connection = connection;
+        Stream = stream;
+        ClientEnded = ended;
+        _sendWindow = sendWindow;
+        IsWaiting = false;
+        _receiveWindow = _loop.Limits.StreamWindow;
+        _uncredited = 0;
+        _consumed = 0;
+        _received = 0;
+        _contentLength = -1;
+        _begun = _headSent = _finished = false;
+        _httpStatus = 200;
+        _remaining = 0;
+        _gzip = false;
+        _echoedType = null;
+        _token = null;
+        _version = null;
+        _wantsLeader = false;
+        _streamClosed = false;
+        _gone = false;
+        _over = false;
+        _end = null;
+        _phase = CallPhase.Message;
+    }
+
+    /// <summary>Looks at the headers and refuses or begins the call. The order of the checks is grpc-go's.</summary>
+    public void Admit(RequestHead head)
+    {
+        ResetStatus();
+        ReceivedNs = _server.Clock.NowNs;
+        DeadlineNs = long.MaxValue;
+        Method = null!;
+        if (head.Has(HeaderName.ContentLength)
+            && (!System.Buffers.Text.Utf8Parser.TryParse(head.Get(HeaderName.ContentLength), out _contentLength, out int read)
+                || read != head.Get(HeaderName.ContentLength).Length || _contentLength < 0 || (ClientEnded && _contentLength != 0)))
+        {
+            _connection.FailStream(this, Http2Error.Protocol);
+            return;
+        }
+
+        if (!TryAdmit(head))
+        {
+            return;
+        }
+
+        TextCache texts = _loop.Texts;
+        HeaderName token = head.Has(HeaderName.Token) ? HeaderName.Token : HeaderName.Authorization;
+        _token = head.Has(token) ? texts.Get(head.Get(token)) : null;
+        _version = head.Has(HeaderName.ClientApiVersion) ? texts.Get(head.Get(HeaderName.ClientApiVersion)) : null;
+        _wantsLeader = head.Get(HeaderName.HasLeader).SequenceEqual("true"u8);
+        RpcMethod method = Method;
+        method.CountStarted();
+        _server.Clients.Count(_version, method.Kind == RpcKind.Unary);
+        if (!method.HasSingleRequest)
+        {
+            _phase = CallPhase.Stream;
+            RunHandler();
+        }
+        else if (ClientEnded)
+        {
+            LackMessage();
+        }
+    }
+
+    /// <summary>What was posted about this call. Loop only.</summary>
+    public void OnSignals()
+    {
+        var signals = (CallSignals)Interlocked.Exchange(ref _signals, 0);
+        if ((signals & CallSignals.Consumed) != 0)
+        {
+            CreditConsumed();
+        }
+
+        if ((signals & CallSignals.Output) != 0)
+        {
+            Pump();
+        }
+
+        if ((signals & CallSignals.Resumed) != 0)
+        {
+            Drive();
+        }
+
+        if ((signals & CallSignals.Ended) != 0)
+        {
+            HandlerEnded();
+        }
+    }
+
+    /// <summary>The stream or its connection is gone. Loop only.</summary>
+    public void Abandon()
+    {
+        bool starting = _phase == CallPhase.Message;
+        _streamClosed = true;
+        lock (_gate)
+        {
+            _gone = true;
+            _out.Free();
+            FreeInput();
+            if (_cancelled is { } cancelled)
+            {
+                // Its callbacks are the handler's: not on this thread.
+                _ = ThreadPool.UnsafeQueueUserWorkItem(static o => Cancel(o), cancelled, preferLocal: false);
+            }
+        }
+
+        if (_signal is not null)
+        {
+            (RpcCode code, string text) = RpcWords.Gone(_server.Clock.NowNs >= DeadlineNs);
+            End(code, text);
+        }
+
+        _flushed.Set();
+        _readable.Set();
+        if (starting && Method is { } method)
+        {
+            // No handler has seen it.
+            (RpcCode code, string text) = RpcWords.Gone(_server.Clock.NowNs >= DeadlineNs);
+            Fail(code, text);
+            method.CountHandled(Status);
+            Recycle();
+        }
+        else if (_finished || Method is null)
+        {
+            Recycle();
+        }
+    }
+
+    public override ValueTask WaitAsync() => IsOver ? ValueTask.CompletedTask : _signal!.WaitAsync();
+
+    public override void Notify() => _signal?.Set();
+
+    public override void End(RpcCode code, string message)
+    {
+        if (Interlocked.CompareExchange(ref _end, new CallEnd(code, message), null) is null)
+        {
+            Volatile.Write(ref _over, true);
+            _signal?.Set();
+            _readable.Set();
+            _flushed.Set();
+        }
+    }
+
+    private static void Cancel(CancellationTokenSource source)
+    {
+        try
+        {
+            source.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The call has ended meanwhile.
+        }
+    }
+
+    private bool TryAdmit(RequestHead head)
+    {
+        ReadOnlySpan<byte> type = head.Get(HeaderName.ContentType);
+        string typeText = head.Has(HeaderName.ContentType) ? _loop.Texts.Get(type) : "";
+        if (!RpcText.IsGrpcContentType(typeText))
+        {
+            return Refuse(415, RpcCode.InvalidArgument, RpcWords.BadContentType(typeText));
+        }
+
+        if (!head.Get(HeaderName.Method).SequenceEqual("POST"u8))
+        {
+            return Refuse(405, RpcCode.Internal, RpcWords.NotPost(_loop.Texts.Get(head.Get(HeaderName.Method))));
+        }
+
+        if (head.Has(HeaderName.GrpcTimeout))
+        {
+            Span<char> text = stackalloc char[16];
+            ReadOnlySpan<byte> timeout = head.Get(HeaderName.GrpcTimeout);
+            int length = System.Text.Encoding.Latin1.GetChars(timeout[..Math.Min(16, timeout.Length)], text);
+            if (!RpcText.TryParseTimeout(text[..length], out long timeoutNs))
+            {
+                return Refuse(400, RpcCode.Internal, RpcWords.BadTimeout(_loop.Texts.Get(timeout)));
+            }
+
+            DeadlineNs = ReceivedNs + timeoutNs;
+        }
+
+        RpcMethod? method = _server.Table.Find(head.Get(HeaderName.Path));
+        if (method is null)
+        {
+            _ = _server.Table.Find(_loop.Texts.Get(head.Get(HeaderName.Path)), out string whyNot);
+            return Refuse(200, RpcCode.Unimplemented, whyNot);
+        }
+
+        if (head.Has(HeaderName.GrpcEncoding))
+        {
+            ReadOnlySpan<byte> encoding = head.Get(HeaderName.GrpcEncoding);
+            _gzip = encoding.SequenceEqual("gzip"u8);
+            if (!_gzip && !encoding.SequenceEqual("identity"u8))
+            {
+                return Refuse(200, RpcCode.Unimplemented, RpcWords.UnknownEncoding(_loop.Texts.Get(encoding)));
+            }
+        }
+
+        // grpc-go echoes the sub-type ("application/grpc+proto"); parameters after ';' are not echoed.
+        _echoedType = typeText.Length > 16 && typeText[16] == '+' ? typeText : null;
+        Method = method;
+        return true;
+    }
+
+    private bool Refuse(int httpStatus, RpcCode code, string message)
+    {
+        _phase = CallPhase.Deaf;
+        _httpStatus = httpStatus;
+        Fail(code, message);
+        _finished = true;
+        Pump();
+        return false;
+    }
+
+    private void LackMessage()
+    {
+        Fail(RpcCode.Unknown, _in.Length < RpcFrame.HeaderSize ? RpcWords.Eof : RpcWords.UnexpectedEof);
+        Finish();
+    }
+
+    // The message is in _request. Steps may read it where the kernel put it; others get a copy of their own.
+    private void RunHandler()
+    {
+        RpcMethod method = Method;
+        if (_phase == CallPhase.Message)
+        {
+            _phase = CallPhase.Deaf;
+        }
+
+        if (method.HasSingleRequest && DeadlineNs <= ReceivedNs)
+        {
+            Fail(RpcCode.DeadlineExceeded, "context deadline exceeded");
+            Finish();
+            return;
+        }
+
+        try
+        {
+            if (method.Steps is not null)
+            {
+                _step = method.Steps(this);
+            }
+            else
+            {
+                KeepRequest();
+                if (method.Kind != RpcKind.Unary)
+                {
+                    EnterStreams();
+                }
+
+#pragma warning disable CA2012 // kept until its end is posted, then asked once
+                _handler = method.Handler!(this);
+#pragma warning restore CA2012
+                if (!_handler.IsCompleted)
+                {
+                    _handler.GetAwaiter().UnsafeOnCompleted(_ended);
+                    return;
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            Blame(e);
+            Finish();
+            return;
+        }
+
+        if (method.Steps is not null)
+        {
+            Drive();
+        }
+        else
+        {
+            HandlerEnded();
+        }
+    }
+
+    private void Drive()
+    {
+        try
+        {
+            while (_step.Resume is { } resume)
+            {
+                ValueTaskAwaiterOf wait = new(_step.Wait);
+                if (!wait.IsCompleted)
+                {
+                    KeepRequest();
+                    wait.OnCompleted(_resumed);
+                    return;
+                }
+
+                object state = _step.State!;
+                _step = default;
+                _step = resume(this, state, wait.Result);
+            }
+        }
+        catch (Exception e)
+        {
+            Blame(e);
+        }
+
+        _step = default;
+        Finish();
+    }
+
+    private void HandlerEnded()
+    {
+        try
+        {
+            _handler.GetAwaiter().GetResult();
+        }
+        catch (Exception e)
+        {
+            Blame(e);
+        }
+
+        _handler = default;
+        Finish();
+    }
+
+    private void Blame(Exception e)
+    {
+        if (e is OperationCanceledException)
+        {
+            bool late = _deadlineSource is { IsCancellationRequested: true } || _server.Clock.NowNs >= DeadlineNs;
+            (RpcCode code, string text) = RpcWords.Gone(late);
+            Fail(code, text);
+            return;
+        }
+
+        RpcLog.HandlerFailed(_server.Logger, Method.Path, e);
+        Fail(RpcCode.Internal, RpcWords.InternalError);
+    }
+
+    private void EnterStreams()
+    {
+        _signal = new RpcSignal();
+        _server.Streams.Add(this);
+        if (DeadlineNs != long.MaxValue)
+        {
+            _goneRegistration = Cancelled.UnsafeRegister(static o => ((Http2Call)o!).EndLate(), this);
+        }
+    }
+
+    private void EndLate()
+    {
+        (RpcCode code, string text) = RpcWords.Gone(_deadlineSource is { IsCancellationRequested: true });
+        End(code, text);
+    }
+
+    private void LeaveStreams()
+    {
+        _goneRegistration.Dispose();
+        _goneRegistration = default;
+        _server.Streams.Remove(this);
+        if (Interlocked.Exchange(ref _end, CallEnd.None) is { } end)
+        {
+            Fail(end.Code, end.Message);
+        }
+
+        _signal = null;
+    }
+
+    // The handler has ended, on the loop's thread: counts, then the status behind whatever is still to be sent.
+    private void Finish()
+    {
+        if (_signal is not null)
+        {
+            LeaveStreams();
+        }
+
+        RpcMethod method = Method;
+        _phase = CallPhase.Deaf;
+        ReleaseRequest();
+        method.Timer?.Observe((_server.Clock.NowNs - ReceivedNs) / 1e9);
+        bool cut = _remaining != 0;
+        if (cut)
+        {
+            // A message cut off in the middle cannot be followed by trailers that the client would believe.
+            method.CountHandled(Status == RpcCode.Ok ? RpcCode.Internal : Status);
+        }
+        else
+        {
+            if (Status == RpcCode.Ok && MessagesSent == 0 && method.Kind == RpcKind.Unary && !_gone)
+            {
+                RpcLog.NoAnswer(_server.Logger, method.Path);
+                Fail(RpcCode.Internal, RpcWords.InternalError);
+            }
+
+            method.CountHandled(Status);
+            method.CountSent(MessagesSent);
+        }
+
+        lock (_gate)
+        {
+            FreeInput();
+            _deadlineSource?.Dispose();
+            _cancelled?.Dispose();
+            _deadlineSource = null;
+            _cancelled = null;
+        }
+
+        _assembled.Release();
+        _plainAnswer?.Release();
+        _finished = true;
+        if (_streamClosed)
+        {
+            Recycle();
+        }
+        else if (cut)
+        {
+            _connection.FailStream(this, Http2Error.Internal);
+        }
+        else
+        {
+            Pump();
+        }
+    }
+
+    private void Recycle()
+    {
+        lock (_gate)
+        {
+            _out.Free();
+            FreeInput();
+        }
+
+        _request = null;
+        _requestLength = 0;
+        _unpacked = false;
+        Http2Connection connection = _connection;
+        _connection = null!;
+        _loop.Return(this);
+        connection.CallEnded();
+    }
+
+    // Each call is in the list at most once: whoever sets the first signal puts it there.
+    private void Post(CallSignals signal)
+    {
+        if (Interlocked.Or(ref _signals, (int)signal) == 0)
+        {
+            _loop.Post(this);
+        }
+    }
+
+    // The awaiter of a step's wait; a value of its own because a ValueTask may be asked for its result only once.
+    private readonly struct ValueTaskAwaiterOf(ValueTask<ErrorCode> wait)
+    {
+        private readonly System.Runtime.CompilerServices.ValueTaskAwaiter<ErrorCode> _awaiter = wait.GetAwaiter();
+
+        public bool IsCompleted => _awaiter.IsCompleted;
+
+        public ErrorCode Result => _awaiter.GetResult();
+
+        public void OnCompleted(Action action) => _awaiter.UnsafeOnCompleted(action);
+    }
+}
