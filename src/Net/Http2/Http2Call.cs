@@ -508,7 +508,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
         RpcMethod method = Method;
         _phase = CallPhase.Deaf;
         ReleaseRequest();
-        method.Timer?.Observe((_server.Clock.NowNs - ReceivedNs) / 1e9);
+        method.Durations?.Observe(_server.Clock.NowNs - ReceivedNs);
         bool cut = _remaining != 0;
         if (cut)
         {
