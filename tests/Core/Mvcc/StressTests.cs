@@ -5,7 +5,7 @@
 //            it publishes, so readers can look things up without a lock.
 // Values     most of some hundred bytes, one in 400 of 20 to 120 KB: large runs of pages move beside small ones.
 // Cold       CAIRN_STRESS_COLD: pages are taken out of memory again and again, so that reads meet the disk.
-// Length     CAIRN_STRESS_SECONDS (30 s) as a whole: the last fifth is for the work left over to come to its end.
+// Length     CAIRN_STRESS_SECONDS (30 s) as a whole: the last twentieth is for the work left over to come to its end.
 using System;
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
@@ -40,7 +40,7 @@ public sealed class StressTests(ITestOutputHelper output)
         {
             using Tree tree = Tree.Open(
                 files, Path.Combine(directory, "db"), new TreeOptions { NoSync = true, ReserveBytes = 8L << 30 }, new ThrowingFatal());
-            using var world = new World(tree, files, failures, seconds * 0.8, output);
+            using var world = new World(tree, files, failures, seconds * 0.95, output);
             world.Run();
         }
         finally
