@@ -92,8 +92,7 @@ internal static class FlagTable
         new("warning-apply-duration", FlagKind.Duration, "100ms", "Member",
             "Applying one request longer than this is logged."),
         new("warning-unary-request-duration", FlagKind.Duration, "300ms", "Member",
-            "Serving one request longer than this is logged.")
-            { Standing = NoEffect },
+            "Serving one unary call longer than this is logged."),
         new("watch-progress-notify-interval", FlagKind.Duration, "0s", "Member",
             "Interval of watch progress messages."),
         new("corrupt-check-time", FlagKind.Duration, "0s", "Member",

@@ -464,6 +464,7 @@ internal static class PlanBuilder
             Limits = new FrontEndLimits
             {
                 MaxRequestBytes = (uint)values.Count("max-request-bytes"),
+                MaxConnections = Connections.Allowed(),
                 MaxConcurrentStreams = (uint)Math.Min(values.UInt("max-concurrent-streams"), uint.MaxValue),
                 KeepAliveInterval = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-interval") / 1_000_000),
                 KeepAliveMinTime = TimeSpan.FromMilliseconds(values.Duration("grpc-keepalive-min-time") / 1_000_000),
@@ -484,6 +485,8 @@ internal static class PlanBuilder
             Cors = values.List("cors"),
             HostWhitelist = values.List("host-whitelist"),
             ExtensiveMetrics = values.Text("metrics") == "extensive",
+            WarningUnaryNs = values.Duration("warning-unary-request-duration"),
+            NullMethods = Environment.GetEnvironmentVariable("CAIRN_NULL_METHODS") == "1",
             Features = FeatureGates.States(values.Text("feature-gates")),
             CairnVersion = VersionText.Cairn,
         };

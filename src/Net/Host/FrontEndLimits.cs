@@ -36,6 +36,9 @@ public sealed record FrontEndLimits
     /// <summary><c>--grpc-keepalive-min-time</c>: clients may not ping more often. Enforced by our own engine only.</summary>
     public TimeSpan KeepAliveMinTime { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>Connections one group of listeners may hold; null for no limit.</summary>
+    public long? MaxConnections { get; init; }
+
     /// <summary>Largest request message in bytes.</summary>
     public int MaxMessageBytes => (int)Math.Min(int.MaxValue - 16L, (long)MaxRequestBytes + RequestOverheadBytes);
 
@@ -63,7 +66,7 @@ public sealed record FrontEndLimits
 
         // What one answer may hold in memory before its handler must wait for the client.
         limits.MaxResponseBufferSize = 256 * 1024;
-        limits.MaxConcurrentConnections = null;
+        limits.MaxConcurrentConnections = MaxConnections;
         limits.MaxConcurrentUpgradedConnections = 0;
 
         limits.Http2.MaxStreamsPerConnection = (int)Math.Clamp(MaxConcurrentStreams, 1, StreamsMax);

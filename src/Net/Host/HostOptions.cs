@@ -81,6 +81,12 @@ public sealed record HostOptions
     /// <summary>Adds the histogram of call durations to the metrics.</summary>
     public bool ExtensiveMetrics { get; init; }
 
+    /// <summary>Unary calls that take longer are logged, ns.</summary>
+    public long WarningUnaryNs { get; init; } = 300_000_000;
+
+    /// <summary>Also serve two methods that do nothing, to weigh the others against.</summary>
+    public bool NullMethods { get; init; }
+
     /// <summary>etcd's feature gates as they are set, for the metrics.</summary>
     public IReadOnlyList<FeatureState> Features { get; init; } = [];
 

@@ -266,7 +266,10 @@ public sealed class MemberHost : IAsyncDisposable
         slowThread.Start();
         RpcServerState rpc = new()
         {
-            Table = ServiceTable.Build(port, slow),
+            Table = _options.NullMethods
+                ? NullService.AddTo(ServiceTable.Build(port, slow))
+                : ServiceTable.Build(port, slow),
+            WarningUnaryNs = _options.WarningUnaryNs,
             Clock = SystemClock.Instance,
             Logger = _loggers.CreateLogger("rpc"),
             MaxMessageSize = _options.Limits.MaxMessageBytes,

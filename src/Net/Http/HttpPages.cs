@@ -48,6 +48,16 @@ internal sealed class HttpPages(MemberPort port, HostOptions options, ServerMetr
             return ValueTask.CompletedTask;
         }
 
+        if (call.Path == "/debug/vars")
+        {
+            if (AllowsGet(call))
+            {
+                call.Reply(200, "application/json; charset=utf-8", DebugVars.Write(port.Member));
+            }
+
+            return ValueTask.CompletedTask;
+        }
+
         if (call.Path == "/version")
         {
             if (AllowsGet(call))

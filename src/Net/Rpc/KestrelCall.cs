@@ -528,7 +528,14 @@ internal sealed class KestrelCall : RpcCall
     private void Finish(RpcMethod method)
     {
         ReleaseRequest();
-        method.Durations?.Observe(_server.Clock.NowNs - ReceivedNs);
+        long took = _server.Clock.NowNs - ReceivedNs;
+        method.Durations?.Observe(took);
+        if (took > _server.WarningUnaryNs && method.Kind == RpcKind.Unary)
+        {
+            string milliseconds = (took / 1e6).ToString("0.######", System.Globalization.CultureInfo.InvariantCulture) + "ms";
+            RpcLog.SlowCall(_server.Logger, method.Path, milliseconds, RpcCodes.Name(Status));
+        }
+
         if (_remaining != 0)
         {
             // A message cut off in the middle cannot be followed by trailers that the client would believe.

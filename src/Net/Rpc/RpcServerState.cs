@@ -25,6 +25,9 @@ internal sealed class RpcServerState
 
     public required ILogger Logger { get; init; }
 
+    /// <summary>Unary calls that take longer are logged, ns.</summary>
+    public long WarningUnaryNs { get; init; } = long.MaxValue;
+
     /// <summary>Largest request message in bytes, packed or unpacked.</summary>
     public required int MaxMessageSize { get; init; }
 }
