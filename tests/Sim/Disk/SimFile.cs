@@ -1,7 +1,6 @@
 // SimFile: an open simulated file. Synchronous calls act at once; submitted ones in simulated time.
 using System;
 using Cairn.Base;
-using Xunit;
 
 namespace Cairn.Simulation;
 
@@ -114,7 +113,7 @@ internal sealed unsafe class SimFile(SimFileSystem files, SimInode inode, string
             }
             else
             {
-                Assert.True(write.Data.AsSpan().SequenceEqual(Gather(operation)), $"{path}: bytes changed while a write ran");
+                SimCheck.That(write.Data.AsSpan().SequenceEqual(Gather(operation)), $"{path}: bytes changed while a write ran");
                 files.InFlight.Remove(write);
                 operation.Complete(TryWrite(write.Offset, write.Data));
             }

@@ -8,7 +8,6 @@
 using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
-using Xunit;
 
 namespace Cairn.Simulation;
 
@@ -166,7 +165,7 @@ internal sealed unsafe class SimInode : SimNode, IDisposable
     /// <summary>Rots one bit, at rest.</summary>
     public void FlipDurableBit(long offset, int bit)
     {
-        Assert.Empty(_pending);
+        SimCheck.That(_pending.Count == 0, "rot at rest hits a file with nothing unsynced");
         _durable[offset] ^= (byte)(1 << bit);
         _live[offset] ^= (byte)(1 << bit);
     }
@@ -271,7 +270,7 @@ internal sealed unsafe class SimInode : SimNode, IDisposable
             return;
         }
 
-        Assert.False(_mapped, "the file grew beyond the reserve of its map");
+        SimCheck.That(!_mapped, "the file grew beyond the reserve of its map");
         long capacity = Math.Max(length, Math.Max(4096, _capacity * 2));
         byte* grown = (byte*)NativeMemory.AllocZeroed((nuint)capacity);
         new ReadOnlySpan<byte>(_live, checked((int)Length)).CopyTo(new Span<byte>(grown, checked((int)Length)));

@@ -1,0 +1,124 @@
+// SimOptions: what `sim` takes.
+using System;
+using System.Globalization;
+using Cairn.Base;
+
+namespace Cairn.Simulation;
+
+internal enum SimLevel : byte
+{
+    /// <summary>Raft cores over modelled disks.</summary>
+    Core,
+
+    /// <summary>Whole members over simulated disks.</summary>
+    Member,
+}
+
+internal sealed record SimOptions
+{
+    public const string Usage = """
+        sim [--level core|member] [--seeds N] [--first S] [--threads T] [--seconds N] [--background]
+            runs seeds S, S+1, …; prints a line of progress, totals, and what was never reached
+        sim --seed S [--trace] [--shrink] [--mutation NAME]
+            runs one seed again, event for event
+        sim --mutations [--seeds N] [--trials T] [--mutation NAME]
+            puts each known bug in and says how many seeds it takes to find it
+        """;
+
+    public SimLevel Level { get; init; }
+
+    public ulong? Seed { get; init; }
+
+    public ulong FirstSeed { get; init; } = 1;
+
+    public long Seeds { get; init; } = 1000;
+
+    public int Threads { get; init; } = 1;
+
+    public double Seconds { get; init; } = double.MaxValue;
+
+    public double ProgressSeconds { get; init; } = 5;
+
+    public bool Background { get; init; }
+
+    public bool Trace { get; init; }
+
+    public bool Shrink { get; init; }
+
+    public bool Verbose { get; init; }
+
+    public bool Mutations { get; init; }
+
+    public int Trials { get; init; } = 20;
+
+    public int MaxFailures { get; init; } = 1;
+
+    public Mutation Mutation { get; init; }
+
+    public static SimOptions? Parse(string[] args, out string problem)
+    {
+        var options = new SimOptions();
+        problem = string.Empty;
+        for (int i = 0; i < args.Length; i++)
+        {
+            string name = args[i];
+            string? value = i + 1 < args.Length ? args[i + 1] : null;
+            SimOptions? next = name switch
+            {
+                "--background" => options with { Background = true },
+                "--trace" => options with { Trace = true },
+                "--shrink" => options with { Shrink = true },
+                "--verbose" => options with { Verbose = true },
+                "--mutations" => options with { Mutations = true },
+                _ => null,
+            };
+            if (next is null)
+            {
+                i++;
+                next = value is null ? null : WithValue(options, name, value);
+            }
+
+            if (next is null)
+            {
+                problem = "sim: cannot make sense of " + name + " " + value;
+                return null;
+            }
+
+            options = next;
+        }
+
+        return options;
+    }
+
+    private static SimOptions? WithValue(SimOptions options, string name, string value)
+    {
+        CultureInfo c = CultureInfo.InvariantCulture;
+        if (name == "--level")
+        {
+            return Enum.TryParse(value, true, out SimLevel level) ? options with { Level = level } : null;
+        }
+
+        if (name == "--mutation")
+        {
+            return Enum.TryParse(value, true, out Mutation mutation) ? options with { Mutation = mutation } : null;
+        }
+
+        if (!ulong.TryParse(value, NumberStyles.None, c, out ulong number))
+        {
+            return null;
+        }
+
+        return name switch
+        {
+            "--seed" => options with { Seed = number },
+            "--first" => options with { FirstSeed = number },
+            "--seeds" => options with { Seeds = (long)number },
+            "--threads" => options with { Threads = (int)Math.Clamp(number, 1, 64) },
+            "--seconds" => options with { Seconds = number },
+            "--progress" => options with { ProgressSeconds = number },
+            "--trials" => options with { Trials = (int)number },
+            "--failures" => options with { MaxFailures = (int)number },
+            _ => null,
+        };
+    }
+}
