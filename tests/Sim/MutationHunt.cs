@@ -39,7 +39,6 @@ internal static class MutationHunt
         Mutation.NoAnswerToOldPreVote,
         Mutation.FullWindowSendsNothing,
         Mutation.SecondSnapshotWhileInstalling,
-        Mutation.EmptyQuorumCounts,
         Mutation.ForwardedTwiceAppendedTwice,
         Mutation.ConflictBelowCommitAccepted,
         Mutation.HigherTermVoteDuringLease,

@@ -9,6 +9,7 @@
 // Owner      The core. Cold: allocates when a configuration changes.
 using System;
 using System.Collections.Generic;
+using Cairn.Base;
 using Cairn.Core.Protocol;
 
 namespace Cairn.Core.Raft;
@@ -118,7 +119,7 @@ public sealed class Configuration
             difference += next._incoming.Contains(id) ? 0 : 1;
         }
 
-        if (difference > 1)
+        if (difference > 1 && !Mutations.Is(Mutation.TwoVotersInOneChange))
         {
             problem = "more than one voter changed without a joint configuration";
             return null;

@@ -1,5 +1,6 @@
 // RaftCore.Leader: what a leader sends to its peers, and what their answers tell it.
 using System;
+using Cairn.Base;
 
 namespace Cairn.Core.Raft;
 
@@ -143,7 +144,8 @@ public sealed partial class RaftCore
                     Type = MessageType.Heartbeat,
                     To = peer.Id,
                     Term = Term,
-                    Commit = Math.Min(peer.Match, Commit), // never more than it surely has
+                    Commit = Mutations.Is(Mutation.HeartbeatCommitNotLimited)
+                        ? Commit : Math.Min(peer.Match, Commit), // never more than it surely has
                     Context = _reads.Counter,
                 });
             }
@@ -182,7 +184,7 @@ public sealed partial class RaftCore
             }
         }
 
-        if (count == 0 && !sendEmpty)
+        if (count == 0 && (!sendEmpty || (Mutations.Is(Mutation.FullWindowSendsNothing) && peer.Window.IsFull)))
         {
             return false;
         }

@@ -142,6 +142,11 @@ public sealed partial class RaftCore
             steps[i] = new ConfChangeStep(change.Steps[i].Type, change.Steps[i].NodeId);
         }
 
+        if (Mutations.Is(Mutation.TwoVotersInOneChange))
+        {
+            return _configuration.Simple(steps, out problem);
+        }
+
         return change.Transition != ConfChangeTransition.Auto || steps.Length > 1
             ? _configuration.EnterJoint(change.Transition != ConfChangeTransition.JointExplicit, steps, out problem)
             : _configuration.Simple(steps, out problem);
@@ -161,7 +166,7 @@ public sealed partial class RaftCore
         }
 
         // Until the last change is applied, nobody knows which configuration would judge the next one.
-        if (_pendingConfIndex > Applied)
+        if (_pendingConfIndex > Applied && !Mutations.Is(Mutation.TwoPendingChanges))
         {
             return ProposalResult.ConfChangePending;
         }
@@ -238,6 +243,12 @@ public sealed partial class RaftCore
     {
         ulong from = message.From;
         var answer = new RaftMessage { Type = MessageType.AppendResponse, To = from, Term = Term };
+        if (message.Index > Commit && Mutations.Is(Mutation.SecondSnapshotWhileInstalling) && _pendingSnapshot != 0
+            && message.SnapshotState is not null)
+        {
+            _pendingSnapshot = 0; // the first is forgotten, its unit may be on the way
+        }
+
         if (message.Index > Commit && !Restore(in message))
         {
             MessagesRefused++;

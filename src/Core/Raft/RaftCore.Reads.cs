@@ -36,10 +36,12 @@ public sealed partial class RaftCore
             Array.Resize(ref _forwardedReads, Math.Max(16, _forwardedReads.Length * 2));
         }
 
-        _forwardedReads[_forwardedReadCount++] = new ForwardedRead(++_readNumber, context, _ticks);
+        _forwardedReads[_forwardedReadCount++] = new ForwardedRead(
+            Mutations.Is(Mutation.ReadNumberReused) ? 1 : ++_readNumber, context, _ticks);
         Send(new RaftMessage
         {
-            Type = MessageType.ReadIndex, To = Leader, Context = _readNumber, Boot = _config.Boot,
+            Type = MessageType.ReadIndex, To = Leader, Boot = _config.Boot,
+            Context = Mutations.Is(Mutation.ReadNumberReused) ? 1 : _readNumber,
         });
         return ReadIndexResult.Waiting;
     }
@@ -50,7 +52,8 @@ public sealed partial class RaftCore
     private ReadIndexResult AcceptRead(ulong context, ulong origin, ulong boot, out ulong index)
     {
         index = 0;
-        if (!HasCommittedInTerm)
+        if (!HasCommittedInTerm && !Mutations.Is(Mutation.ReadWithoutOwnTermCommit)
+            && !(Mutations.Is(Mutation.SoleVoterReadWithoutOwnTermCommit) && _configuration.IsSoleVoter(Id)))
         {
             // The commit index may lag what the former leader acknowledged.
             _reads.Park(context, origin, boot);

@@ -87,7 +87,8 @@ public sealed partial class RaftCore
     /// </summary>
     private void Campaign(bool isTransfer)
     {
-        if (Role == RaftRole.Leader || !IsPromotable || HasUnappliedConfChange())
+        if (Role == RaftRole.Leader || !IsPromotable
+            || (HasUnappliedConfChange() && !Mutations.Is(Mutation.CampaignWithUnappliedChange)))
         {
             return;
         }
@@ -136,7 +137,7 @@ public sealed partial class RaftCore
     {
         Invariant.Check(Role != RaftRole.Leader, "a leader does not campaign");
         Role = RaftRole.PreCandidate;
-        Leader = 0;
+        Leader = Mutations.Is(Mutation.PreCandidateKeepsLeader) ? Leader : 0;
         FailForwardedReads();
         ClearBallots();
         RequestVotes(MessageType.PreVote, false);
@@ -189,8 +190,12 @@ public sealed partial class RaftCore
         DrawTimeout();
         _pendingConfIndex = 0;
         UncommittedBytes = 0;
-        _reads.Reset();
-        FailForwardedReads();
+        if (!Mutations.Is(Mutation.ReadsSurviveLeaderChange))
+        {
+            _reads.Reset();
+            FailForwardedReads();
+        }
+
         _isReadRoundWanted = false;
         foreach (Progress progress in _progress)
         {

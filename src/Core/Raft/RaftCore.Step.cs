@@ -134,6 +134,11 @@ public sealed partial class RaftCore
             if (isTrue)
             {
                 message.ReleaseSequence = _sequence > _durableSequence ? _sequence : 0;
+                if (Mutations.AreCompiled && LeavesTooEarly(message.Type))
+                {
+                    message.ReleaseSequence = 0;
+                }
+
                 return true;
             }
         }
@@ -154,6 +159,14 @@ public sealed partial class RaftCore
         Index = firstSequence,
         EntryCount = count,
         Boot = _config.Boot,
+    };
+
+    private static bool LeavesTooEarly(MessageType type) => type switch
+    {
+        MessageType.AppendResponse => Mutations.Is(Mutation.AppendAnswerBeforeSync),
+        MessageType.VoteResponse => Mutations.Is(Mutation.VoteAnswerBeforeSync),
+        MessageType.Vote => Mutations.Is(Mutation.VoteRequestBeforeSync),
+        _ => false,
     };
 
     private bool IsStillTrue(in RaftMessage message) => message.Type switch
@@ -229,7 +242,8 @@ public sealed partial class RaftCore
 
         if (message.Term > Term)
         {
-            if (message.Type is MessageType.Vote or MessageType.PreVote && !message.IsTransfer && IsInLease)
+            if (message.Type is MessageType.Vote or MessageType.PreVote && !message.IsTransfer && IsInLease
+                && !Mutations.Is(Mutation.HigherTermVoteDuringLease))
             {
                 return false; // we hear a leader: not even its term is taken
             }
@@ -250,7 +264,7 @@ public sealed partial class RaftCore
             // A leader of the past, and us stuck in a later term: our term in the answer resolves both.
             Hold(new RaftMessage { Type = MessageType.AppendResponse, To = message.From, Term = Term }, 0);
         }
-        else if (message.Type == MessageType.PreVote)
+        else if (message.Type == MessageType.PreVote && !Mutations.Is(Mutation.NoAnswerToOldPreVote))
         {
             Hold(
                 new RaftMessage { Type = MessageType.PreVoteResponse, To = message.From, Term = Term, IsReject = true }, 0);
@@ -301,10 +315,21 @@ public sealed partial class RaftCore
             fresh++; // an older append come late must not cut off what came after it
         }
 
+        if (Mutations.Is(Mutation.TruncateOnEveryAppend) && entries.Length > 0 && fresh == entries.Length
+            && message.Index + (ulong)fresh < LastIndex && message.Index + (ulong)fresh >= Commit)
+        {
+            TruncateFrom(message.Index + (ulong)fresh + 1);
+        }
+
         ReleaseAll(entries[..fresh]);
         if (fresh < entries.Length)
         {
             ulong from = entries[fresh].Index;
+            if (from <= Commit && Mutations.Is(Mutation.ConflictBelowCommitAccepted))
+            {
+                Commit = Math.Max(Applying, from - 1);
+            }
+
             if (from <= Commit)
             {
                 Invariant.Throw(
@@ -325,7 +350,9 @@ public sealed partial class RaftCore
 
         // What lies beyond this message may be a stale tail: it commits nothing there.
         ulong last = message.Index + (ulong)entries.Length;
-        CommitTo(Math.Min(message.Commit, last), message.From);
+        ulong commits = Mutations.Is(Mutation.AppendCommitNotLimited)
+            ? Math.Min(message.Commit, LastIndex) : Math.Min(message.Commit, last);
+        CommitTo(commits, message.From);
         answer.Index = last;
         Hold(answer, last);
     }
@@ -343,7 +370,8 @@ public sealed partial class RaftCore
     {
         bool mayVote = Vote == message.From || (Vote == 0 && Leader == 0)
             || (message.Type == MessageType.PreVote && message.Term > Term);
-        bool isUpToDate = message.LogTerm > LastTerm || (message.LogTerm == LastTerm && message.Index >= LastIndex);
+        bool isUpToDate = message.LogTerm > LastTerm || (message.LogTerm == LastTerm && message.Index >= LastIndex)
+            || Mutations.Is(Mutation.LogNotComparedOnVote);
         var answer = new RaftMessage
         {
             Type = message.Type == MessageType.Vote ? MessageType.VoteResponse : MessageType.PreVoteResponse,
@@ -382,7 +410,8 @@ public sealed partial class RaftCore
             ref readonly RaftEntry entry = ref entries[i];
             bool appended = false;
             if (Role == RaftRole.Leader && isForThisTerm && (entry.Length > 0 || entry.Type != EntryType.Normal)
-                && (message.Index == 0 || _forwards.TryAccept(message.From, message.Boot, message.Index + (ulong)i)))
+                && (message.Index == 0 || Mutations.Is(Mutation.ForwardedTwiceAppendedTwice)
+                    || _forwards.TryAccept(message.From, message.Boot, message.Index + (ulong)i)))
             {
                 appended = TryAppend(in entry);
             }

@@ -52,7 +52,8 @@ public sealed partial class RaftCore
         int count = hasEntries ? UnitLength(out bool hasConfChange) : NoEntries(out hasConfChange);
         bool isFirstOfAll = _written is { Term: 0, Vote: 0, Commit: 0 } && Vote == 0;
         bool stateMustPrecede = (IsTermOrVoteUnwritten && !isFirstOfAll)
-            || (hasConfChange && Math.Min(Commit, _sentIndex) > _written.Commit);
+            || (hasConfChange && Math.Min(Commit, _sentIndex) > _written.Commit
+                && !Mutations.Is(Mutation.ChangeWithoutCommitBeforeIt));
         if (count == 0 || stateMustPrecede)
         {
             // The state alone. Its commit index never passes what is written before it.
@@ -162,6 +163,12 @@ public sealed partial class RaftCore
         lo = Applying + 1;
         hi = Applying;
         ulong limit = _pendingSnapshot == 0 ? Math.Min(Commit, Durable) : 0;
+        if (Mutations.Is(Mutation.ApplyBeforeSync) && _pendingSnapshot == 0)
+        {
+            limit = _configuration.IsSoleVoter(Id) && Role == RaftRole.Leader ? LastIndex : Commit;
+            Commit = Math.Max(Commit, limit);
+        }
+
         while (hi < limit && maxEntries > 0 && _applyingBytes < _config.MaxApplyingBytes)
         {
             hi++;
@@ -189,7 +196,7 @@ public sealed partial class RaftCore
 
         ulong agreed = Math.Min(AgreedMatch(_configuration.Incoming), AgreedMatch(_configuration.Outgoing));
         if (agreed > Commit && agreed <= LastIndex && _log.TryGetTerm(agreed, out ulong term) == LogAnswer.Ready
-            && term == Term)
+            && (term == Term || Mutations.Is(Mutation.CommitOfOlderTermByCounting)))
         {
             Invariant.Check(
                 !_configuration.IsSoleVoter(Id) || agreed <= Durable, "a sole voter commits only what is durable");
@@ -213,7 +220,7 @@ public sealed partial class RaftCore
         int i = 0;
         foreach (ulong id in half)
         {
-            matches[i++] = Find(id)?.Match ?? 0;
+            matches[i++] = id == Id && Mutations.Is(Mutation.LeaderCountsItselfBeforeSync) ? LastIndex : Find(id)?.Match ?? 0;
         }
 
         return Quorum.Majority(matches);
@@ -283,7 +290,8 @@ public sealed partial class RaftCore
         for (int i = 0; i < _inFlightCount; i++)
         {
             ref InFlight unit = ref _inFlight[(_inFlightHead + i) & (_inFlight.Length - 1)];
-            unit.LastIndex = Math.Min(unit.LastIndex, last);
+            unit.LastIndex = Mutations.Is(Mutation.WalAcknowledgementAfterTruncation)
+                ? unit.LastIndex : Math.Min(unit.LastIndex, last);
         }
 
         Durable = Math.Min(Durable, last);

@@ -112,7 +112,7 @@ public sealed partial class RaftCore : IDisposable
         }
 
         Term = config.AllowsTermBehindLog ? hardState.Term : Math.Max(hardState.Term, term);
-        Vote = hardState.Term == Term ? hardState.Vote : 0;
+        Vote = hardState.Term == Term && !Mutations.Is(Mutation.VoteForgottenOnRestart) ? hardState.Vote : 0;
         Commit = Math.Max(hardState.Commit, snapshotIndex);
         Applied = snapshotIndex;
         Applying = snapshotIndex;
@@ -502,7 +502,8 @@ public sealed partial class RaftCore : IDisposable
         Invariant.Check(Commit <= LastIndex, "commit <= last index");
         Invariant.Check(Durable <= _sentIndex, "durable <= written");
         Invariant.Check(_sentIndex <= LastIndex, "written <= last index");
-        Invariant.Check(Applying <= Durable, "nothing is applied before it is durable here");
+        Invariant.Check(
+            Applying <= Durable || Mutations.Is(Mutation.ApplyBeforeSync), "nothing is applied before it is durable here");
         Invariant.Check(Term >= LastTerm || _config.AllowsTermBehindLog, "no entry is of a later term than ours");
         Invariant.Check(
             _log.CompactedIndex <= Math.Max(Applied, _pendingSnapshot), "only applied entries are compacted");

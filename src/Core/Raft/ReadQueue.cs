@@ -8,6 +8,7 @@
 //            the former leader acknowledged); they are accepted when that happens. Pending reads wait for the quorum.
 // Memory     Arrays that double when full; no allocation once they have their size.
 using System;
+using Cairn.Base;
 
 namespace Cairn.Core.Raft;
 
@@ -82,7 +83,11 @@ internal sealed class ReadQueue
             _head = 0;
         }
 
-        Counter++;
+        if (!Mutations.Is(Mutation.ReadJoinsRunningRound) || _count == 0)
+        {
+            Counter++;
+        }
+
         _pending[(_head + _count++) & (_pending.Length - 1)] = new Pending(context, index, Counter, origin, boot);
         return Counter;
     }

@@ -11,6 +11,19 @@ internal sealed unsafe partial class RaftNode
     private readonly Dictionary<ulong, ClientRequest> _reads = [];
     private ulong _durable;
 
+    /// <summary>Whatever was slow ends now: the faults are over.</summary>
+    public void Hurry()
+    {
+        _world.Schedule(RaftEvent.DiskDone, _world.NowNs, Number, Generation, 0);
+        _world.Schedule(RaftEvent.TreeDone, _world.NowNs, Number, Generation, 0);
+        foreach (FetchRequest fetch in _fetches)
+        {
+            _world.Schedule(RaftEvent.Fetched, _world.NowNs, Number, Generation, (long)fetch.Peer);
+        }
+
+        Wake(0);
+    }
+
     /// <summary>The disk has finished a flush.</summary>
     public void DiskDone()
     {
@@ -18,6 +31,11 @@ internal sealed unsafe partial class RaftNode
         {
             _world.Schedule(RaftEvent.DiskDone, until, Number, Generation, 0);
             return;
+        }
+
+        if (!Disk.IsFlushing)
+        {
+            return; // was hurried
         }
 
         List<RegisterImage>? marks = Disk.Finish();

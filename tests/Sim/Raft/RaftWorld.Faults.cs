@@ -119,7 +119,7 @@ internal sealed unsafe partial class RaftWorld
         {
             // A rolling restart: the next one.
             int next = argument - 1000;
-            if (next < _nodes.Count)
+            if (next < _nodes.Count && !_isHealed)
             {
                 Stop(_nodes[next], 1 + (fault.DurationNs / 4), number);
                 Schedule(RaftEvent.FaultEnds, NowNs + fault.DurationNs + Config.ElectionNs, number, 0, argument + 1);

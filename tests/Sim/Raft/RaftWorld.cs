@@ -194,8 +194,9 @@ internal sealed unsafe partial class RaftWorld : IDisposable
             // Large: the data takes a while, and the transport knows how it ended.
             long slow = _network.Below(20 * (Config.Links.MeanNs + Config.Links.MinNs));
             delivery.FirstNs += slow;
-            long reportNs = Math.Max(NowNs, delivery.FirstNs) + _network.Below(Config.ElectionNs);
-            bool arrives = delivery.Copies > 0 && to.IsUp;
+            long giveUpNs = NowNs + (4 * Config.ElectionNs);
+            bool arrives = delivery.Copies > 0 && to.IsUp && delivery.FirstNs <= giveUpNs;
+            long reportNs = Math.Min(Math.Max(NowNs, delivery.FirstNs) + _network.Below(Config.ElectionNs), giveUpNs);
             if (!Mutations.Is(Mutation.SnapshotOutcomeNotReported))
             {
                 Schedule(

@@ -65,6 +65,8 @@ internal sealed class Links(LinkShape shape, SimRandom random)
         {
             _links[i].CutCount = 0;
             _links[i].HeldUntilNs = 0;
+            _links[i].LastUrgentNs = 0;
+            _links[i].LastBulkNs = 0;
         }
     }
 
