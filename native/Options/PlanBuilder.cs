@@ -268,7 +268,8 @@ internal static class PlanBuilder
         foreach ((string name, bool on) in gates)
         {
             // TxnModeWriteWithSharedBuffer names an inner of etcd's; the others change what is served.
-            if (on && name is not ("TxnModeWriteWithSharedBuffer" or "AllBeta" or "InitialCorruptCheck" or "CompactHashCheck"))
+            if (on && name is not ("TxnModeWriteWithSharedBuffer" or "AllBeta" or "InitialCorruptCheck" or "CompactHashCheck"
+                or "LeaseCheckpoint" or "LeaseCheckpointPersist"))
             {
                 throw NotYet("feature-gates", name + "=true");
             }
@@ -453,6 +454,8 @@ internal static class PlanBuilder
                 MaxSnapshots = values.Count("max-snapshots"),
                 HeartbeatMs = values.Count("heartbeat-interval"),
                 ElectionMs = values.Count("election-timeout"),
+                LeaseCheckpoint = gates.GetValueOrDefault("LeaseCheckpoint"),
+                LeaseCheckpointPersist = gates.GetValueOrDefault("LeaseCheckpointPersist"),
                 ServerVersion = VersionText.Etcd,
                 UnsafeNoSync = values.Bool("unsafe-no-fsync"),
                 WarningApplyDurationMs = (int)Math.Clamp(values.Duration("warning-apply-duration") / 1_000_000, 0, int.MaxValue),

@@ -146,7 +146,7 @@ public sealed class OptionTests
     [InlineData(Usual + "--auto-tls", "auto-tls")]
     [InlineData(Usual + "--auto-compaction-retention=1", "auto-compaction-retention")]
     [InlineData(Usual + "--discovery=http://x.example/token", "discovery")]
-    [InlineData(Usual + "--feature-gates=LeaseCheckpoint=true", "feature-gates")]
+    [InlineData(Usual + "--feature-gates=SetMemberLocalAddr=true", "feature-gates")]
     [InlineData(Usual + "--auth-token=jwt,sign-method=RS256", "auth-token")]
     [InlineData(Usual + "--listen-peer-urls=https://127.0.0.1:1", "listen-peer-urls")]
     public void Option_OfALaterPart_FailsLoudly(string line, string name)

@@ -53,6 +53,9 @@ internal sealed class Intake
         _raft.Wake();
     }
 
+    /// <summary>Something waits for the raft thread.</summary>
+    internal void WakeRaft() => _raft.Wake();
+
     /// <summary>Submits a proposal; None means the slot will be completed later.</summary>
     internal ErrorCode Propose(RequestSlot slot, long deadlineNs)
     {

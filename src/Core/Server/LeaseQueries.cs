@@ -1,8 +1,7 @@
 // LeaseQueries: answers of LeaseTimeToLive and LeaseLeases from the lease table. Store thread.
 //
-// Remaining time: deadlines belong to the leader's lessor duty (lease issue); until it exists a lease has its
-// checkpointed or full time left, which is what a freshly elected leader gives it too.
-using System.Collections.Generic;
+// Remaining time comes from the clock of deadlines; a lease whose grant the clock has not been told of has just begun.
+using System;
 using Cairn.Base;
 using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
@@ -15,6 +14,8 @@ internal static class LeaseQueries
     /// <summary>LeaseTimeToLiveResponse {1 header, 2 ID, 3 TTL, 4 grantedTTL, 5 repeated keys}; TTL -1 = unknown.</summary>
     internal static void TimeToLive(
         Lessor leases,
+        LeaseClock clock,
+        long nowNs,
         in StoreQuery query,
         in HeaderFields header,
         long revision,
@@ -23,7 +24,12 @@ internal static class LeaseQueries
     {
         ResponseScratch.WriteHeader(ref output, in header, revision);
         bool found = leases.TryGet(query.LeaseId, out LeaseInfo info);
-        long left = !found ? -1 : info.RemainingTtl > 0 ? info.RemainingTtl : info.Ttl;
+        long left = -1;
+        if (found)
+        {
+            left = clock.TryGet(query.LeaseId, nowNs, out LeaseTime time) ? time.RemainingSeconds : info.Ttl;
+        }
+
         var writer = new ProtoWriter(output.GetSpan(48));
         writer.WriteVarintFieldIfSet(2, (ulong)query.LeaseId);
         writer.WriteVarintFieldIfSet(3, (ulong)left);
@@ -44,20 +50,25 @@ internal static class LeaseQueries
         keys.Clear();
     }
 
-    /// <summary>LeaseLeasesResponse {1 header, 2 repeated LeaseStatus {1 ID}}.</summary>
-    internal static void List(Lessor leases, in HeaderFields header, long revision, ref NativeBuffer output)
+    /// <summary>LeaseLeasesResponse {1 header, 2 repeated LeaseStatus {1 ID}}; a lease seen twice is told once.</summary>
+    internal static void List(
+        ReadOnlySpan<(long RemainingMs, long Id)> sorted, in HeaderFields header, long revision, ref NativeBuffer output)
     {
         ResponseScratch.WriteHeader(ref output, in header, revision);
-        List<LeaseInfo> all = [];
-        leases.CopyTo(all);
-        all.Sort(static (a, b) => a.Ttl != b.Ttl ? a.Ttl.CompareTo(b.Ttl) : a.Id.CompareTo(b.Id));
-        foreach (LeaseInfo lease in all)
+        long last = 0;
+        foreach ((_, long id) in sorted)
         {
-            int inner = ProtoSize.VarintFieldIfSet(1, (ulong)lease.Id);
+            if (id == last)
+            {
+                continue;
+            }
+
+            last = id;
+            int inner = ProtoSize.VarintFieldIfSet(1, (ulong)id);
             var writer = new ProtoWriter(output.GetSpan(inner + 8));
             writer.WriteTag(2, WireType.Bytes);
             writer.WriteVarint((ulong)inner);
-            writer.WriteVarintFieldIfSet(1, (ulong)lease.Id);
+            writer.WriteVarintFieldIfSet(1, (ulong)id);
             output.Advance(writer.Position);
         }
     }

@@ -15,6 +15,7 @@ using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Btree;
 using Cairn.Core.Auth;
+using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Protocol;
@@ -72,6 +73,8 @@ public sealed partial class Member : IDisposable
     private readonly SnapshotReceiver _snapshots;
     private readonly SnapshotActor _snapshotFiles;
     private readonly Duties _duties;
+    private readonly LeaseFeed _feed = new();
+    private readonly LeaseDuty _leases;
     private readonly ITransport? _transport;
     private readonly PeerTable _peers = new();
     private readonly PeerInbox _inbox;
@@ -137,11 +140,13 @@ public sealed partial class Member : IDisposable
             SnapshotEnded = index => _snapshots!.Ended(index),
         };
         _snapshots = new SnapshotReceiver(environment, options, parts.Directory, Deliver);
+        _leases = MakeLeases(environment);
         _raft = new RaftActor(
-            options, _counters, parts.Core, new WalHandOff(_wal, environment.Pool), _intake, wiring, _clock, environment.Log);
+            options, _counters, parts.Core, new WalHandOff(_wal, environment.Pool), _intake, _leases, wiring, _clock,
+            environment.Log);
         TreeActor tree = parts.Machine.Store.TreeActor;
         var treeHost = new TreeHost(tree, treeCell, _storeCell);
-        _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, treeHost,
+        _store = new StoreActor(options, environment, _counters, parts, wiring, _commands, raftCell, _duties, _feed, Leases, treeHost,
             new SnapshotPlan(options.SnapshotCount, parts.SnapshotIndex, jobs, snapCell), Watch);
         SnapshotActor snapshots = _snapshotFiles = new SnapshotActor(
             environment, parts.Directory.Snap, options.MaxSnapshots, options.SnapshotCount, parts.SnapshotIndex, jobs, saved, raftCell);
@@ -168,6 +173,7 @@ public sealed partial class Member : IDisposable
         _store.Stopped = _stopped;
         _duties.MayBeReady = () => check.IsInitialDone;
         ServePromotions();
+        ServeLeases();
         _transport?.Attach(this);
     }
 
@@ -485,11 +491,8 @@ public sealed partial class Member : IDisposable
 /// <summary>What a query asks.</summary>
 public enum StoreQueryKind : byte
 {
-    /// <summary>LeaseTimeToLiveResponse of one lease.</summary>
+    /// <summary>LeaseTimeToLiveResponse of one lease; LeaderChanged where deadlines are not known.</summary>
     LeaseTimeToLive,
-
-    /// <summary>LeaseLeasesResponse.</summary>
-    LeaseLeases,
 }
 
 /// <summary>A read of state that only the store thread may touch.</summary>

@@ -99,6 +99,16 @@ internal sealed class MemberCounters
         set => Volatile.Write(ref _raft.Unsent, value);
     }
 
+    /// <summary>
+    /// Monotonic ns until which renewals of leases may be answered without asking a quorum; <see cref="long.MaxValue"/>
+    /// on the only member.
+    /// </summary>
+    internal long LeasesProvenUntilNs
+    {
+        get => Volatile.Read(ref _raft.LeasesProvenUntilNs);
+        set => Volatile.Write(ref _raft.LeasesProvenUntilNs, value);
+    }
+
     // ---- written by store ----
 
     /// <summary>The last snapshot of a leader the store has switched to; written before the applied index.</summary>
@@ -182,6 +192,7 @@ internal sealed class MemberCounters
         public ulong Leader;
         public long LeaderChanges;
         public long ProposalsPending;
+        public long LeasesProvenUntilNs;
         public long LeaderElected;
         public long DiskStall;
         public long Handovers;

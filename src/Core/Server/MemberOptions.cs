@@ -126,6 +126,15 @@ public sealed record MemberOptions
 
     public int ElectionMs { get; init; } = 1_000;
 
+    /// <summary>Tell the other members now and then how much time long leases have left (gate LeaseCheckpoint).</summary>
+    public bool LeaseCheckpoint { get; init; }
+
+    /// <summary>Store those times (gate LeaseCheckpointPersist); always done from cluster version 3.6 on.</summary>
+    public bool LeaseCheckpointPersist { get; init; }
+
+    /// <summary>Time between two checkpoints of a lease; leases with less left get none.</summary>
+    public long LeaseCheckpointIntervalMs { get; init; } = 300_000;
+
     /// <summary>The etcd version this server behaves as; clients parse it.</summary>
     public string ServerVersion { get; init; } = "3.6.14";
 

@@ -240,6 +240,7 @@ internal sealed unsafe partial class RaftActor
         Refuse(_intake.Normal, _normal);
         Refuse(null, _heldChanges);
         _reads.Fail(ErrorCode.Stopped);
+        _leases.Fail(ErrorCode.Stopped);
         FailMoves(ErrorCode.Stopped);
         if (_stopDeadlineNs == 0)
         {
@@ -307,6 +308,8 @@ internal sealed unsafe partial class RaftActor
         Refuse(_intake.Control, _control);
         Refuse(_intake.Normal, _normal);
         _reads.Fail(ErrorCode.Stopped);
+        _leases.Fail(ErrorCode.Stopped);
+        _leases.DropNews();
         FailMoves(ErrorCode.Stopped);
         _wiring.Inbox.Clear();
         while (_confChanges.TryDequeue(out AppliedConfChange change))

@@ -235,6 +235,7 @@ internal sealed unsafe partial class RaftActor
         Refuse(_intake.Normal, _normal);
         Refuse(null, _heldChanges);
         _reads.Fail(outcome);
+        _leases.Fail(outcome);
         FailMoves(outcome);
     }
 

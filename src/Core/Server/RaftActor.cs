@@ -91,6 +91,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     private readonly RaftCore _core;
     private readonly WalHandOff _wal;
     private readonly Intake _intake;
+    private readonly LeaseDuty _leases;
     private readonly SpscRing<CommittedEntry> _toStore;
     private readonly SpscRing<AppliedConfChange> _confChanges;
     private readonly SpscRing<SnapshotJob> _snapshots;
@@ -113,6 +114,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         RaftCore core,
         WalHandOff wal,
         Intake intake,
+        LeaseDuty leases,
         RaftWiring wiring,
         IClock clock,
         ILogger log)
@@ -125,6 +127,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         _core = core;
         _wal = wal;
         _intake = intake;
+        _leases = leases;
         _toStore = wiring.ToStore;
         _confChanges = wiring.ConfChanges;
         _snapshots = wiring.Snapshots;
@@ -151,6 +154,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
 
         bool worked = _wal.TakeDurable(_core);
         worked |= TakeApplied(nowNs);
+        worked |= _leases.Poll(nowNs);
         worked |= TakePeers(nowNs);
         worked |= TakeMessages();
         worked |= TakeProposals(nowNs);
@@ -168,9 +172,10 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         worked |= Lead(nowNs);
         worked |= Stop(nowNs);
         worked |= AskForApplied();
+        long deadline = Math.Min(_reads.NextDeadlineNs, Room > 0 ? _leases.NextDeadlineNs : long.MaxValue);
         NextDeadlineNs = worked
             ? nowNs
-            : Math.Min(_reads.NextDeadlineNs, Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue));
+            : Math.Min(deadline, Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue));
         return worked;
     }
 
@@ -186,7 +191,17 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     private bool HasWaiters =>
         _core.Applied != _core.LastIndex || _normal.Count > 0 || _control.Count > 0 || _reads.Count > 0
         || _forwarded.Count > 0 || _heldChanges.Count > 0 || _moves.Count > 0 || _wal.IsBusy || _stopAtNs != 0
-        || _intake.IsClosed;
+        || _leases.HasWaits || _intake.IsClosed;
+
+    /// <summary>Entries that may be appended or forwarded before something is applied.</summary>
+    private int Room
+    {
+        get
+        {
+            ulong inFlight = _core.LastIndex - _core.Applied + (ulong)_forwarded.Count;
+            return inFlight >= MaxInFlight ? 0 : (int)(MaxInFlight - inFlight);
+        }
+    }
 
     /// <summary>
     /// Reads need no round while this member is the only voter and an entry of its own term is in the published view:
@@ -203,6 +218,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     {
         _counters.RaftWantsApplied = !_counters.ReadsAreLocal
             || _reads.Count > 0
+            || _leases.WantsApplied
             || _core.Applying < _core.Commit
             || _core.LastIndex - _core.Applied > MaxInFlight / 2
             || _intake.IsClosed;
@@ -261,6 +277,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
             return Forward(nowNs) | worked;
         }
 
+        worked |= !_intake.IsClosed && _leases.Propose(nowNs, Room);
         while (Gather(nowNs, BatchProposals, out int count))
         {
             worked = true;
@@ -297,8 +314,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
     {
         count = 0;
         long bytes = 0;
-        ulong inFlight = _core.LastIndex - _core.Applied + (ulong)_forwarded.Count;
-        limit = inFlight >= MaxInFlight ? 0 : (int)Math.Min((ulong)limit, MaxInFlight - inFlight);
+        limit = Math.Min(limit, Room);
         while (count < limit && bytes < BatchBytes)
         {
             SlotQueue queue = CanRetryChange ? _heldChanges : _control.Count > 0 ? _control : _normal;

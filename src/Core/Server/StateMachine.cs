@@ -28,6 +28,7 @@ internal sealed partial class StateMachine : IDisposable
     private readonly ulong _clusterId;
     private readonly ulong _memberId;
     private readonly long _quotaBytes;
+    private readonly bool _persistsLeaseCheckpoints;
     private readonly IFatal _fatal;
     private readonly ILogger _log;
     private readonly LeaseKeySet _revokedKeys = new();
@@ -57,6 +58,7 @@ internal sealed partial class StateMachine : IDisposable
         _clusterId = clusterId;
         _memberId = memberId;
         _quotaBytes = options.EffectiveQuotaBytes;
+        _persistsLeaseCheckpoints = options.LeaseCheckpointPersist;
         _fatal = environment.Fatal;
         _log = environment.Log;
         _scratch = new ResponseScratch(environment.Pool);
@@ -114,16 +116,18 @@ internal sealed partial class StateMachine : IDisposable
     }
 
     /// <summary>Answers a read of state that only this thread may touch.</summary>
-    internal ErrorCode Query(in StoreQuery query, ulong raftTerm, ref NativeBuffer output)
+    internal ErrorCode Query(in StoreQuery query, LeaseClock clock, long nowNs, ulong raftTerm, ref NativeBuffer output)
     {
         HeaderFields header = new(_clusterId, _memberId, raftTerm);
         switch (query.Kind)
         {
             case StoreQueryKind.LeaseTimeToLive:
-                LeaseQueries.TimeToLive(Leases, in query, in header, Store.Revision, _revokedKeys, ref output);
-                return ErrorCode.None;
-            case StoreQueryKind.LeaseLeases:
-                LeaseQueries.List(Leases, in header, Store.Revision, ref output);
+                if (!clock.IsPrimary)
+                {
+                    return ErrorCode.LeaderChanged;
+                }
+
+                LeaseQueries.TimeToLive(Leases, clock, nowNs, in query, in header, Store.Revision, _revokedKeys, ref output);
                 return ErrorCode.None;
             default:
                 return ErrorCode.UnknownMethod;
@@ -334,10 +338,11 @@ internal sealed partial class StateMachine : IDisposable
         }
     }
 
-    /// <summary>Remaining times are always stored from cluster version 3.6 on (behaviour.md §5).</summary>
+    /// <summary>Remaining times are stored when the operator asks, and always from cluster version 3.6 on (behaviour.md §5).</summary>
     private bool PersistsLeaseCheckpoints =>
-        SemanticVersion.TryParse(Cluster.View.Version, out SemanticVersion version)
-        && version >= new SemanticVersion(3, 6, 0);
+        _persistsLeaseCheckpoints
+        || (SemanticVersion.TryParse(Cluster.View.Version, out SemanticVersion version)
+            && version >= new SemanticVersion(3, 6, 0));
 
     private ErrorCode Decoded(in CommittedEntry entry, ErrorCode outcome)
     {

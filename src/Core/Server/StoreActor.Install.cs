@@ -84,6 +84,8 @@ internal sealed partial class StoreActor
         actor.Waker = old.TreeActor.Waker;
         actor.MajorFaults = old.TreeActor.MajorFaults;
         _machine.Replace(in loaded, cluster);
+        loaded.Leases.Observer = _feed;
+        _feed.Replaced(loaded.Leases);
         _store = loaded.Store;
         old.Replace(loaded.Store);
         _replaced.Add(old);

@@ -14,6 +14,7 @@ using System.Collections.Generic;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
+using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Protocol;
@@ -46,6 +47,8 @@ internal sealed partial class StoreActor : IActor
     private readonly Duties _duties;
     private readonly SnapshotPlan _snapshots;
     private readonly WatchHub _watch;
+    private readonly LeaseFeed _feed;
+    private readonly LeaseClock _leases;
     private readonly Outcome[] _answers = new Outcome[BatchEntries];
     private readonly WaiterList _durableWaiters = new();
     private readonly WaiterList _compactionWaiters = new();
@@ -66,6 +69,8 @@ internal sealed partial class StoreActor : IActor
         MpscRing<StoreCommand> commands,
         IWaker raft,
         Duties duties,
+        LeaseFeed feed,
+        LeaseClock leases,
         TreeHost tree,
         SnapshotPlan snapshots,
         WatchHub watch)
@@ -86,6 +91,8 @@ internal sealed partial class StoreActor : IActor
         _commands = commands;
         _raft = raft;
         _duties = duties;
+        _feed = feed;
+        _leases = leases;
         _snapshots = snapshots;
         _applied = parts.AppliedIndex;
         _appliedTerm = parts.AppliedTerm;
@@ -137,7 +144,7 @@ internal sealed partial class StoreActor : IActor
 
         int count = 0;
         bool changed = false;
-        while (count < BatchEntries && !_store.MustPause && _entries.TryDequeue(out CommittedEntry entry))
+        while (count < BatchEntries && !_store.MustPause && _feed.IsReady && _entries.TryDequeue(out CommittedEntry entry))
         {
             ApplyOne(in entry);
             count++;
@@ -176,7 +183,7 @@ internal sealed partial class StoreActor : IActor
         Answer(_clock.NowNs);
         Interlocked.MemoryBarrier();
         _watch.Published();
-        if (changed || _counters.RaftWantsApplied)
+        if (_feed.TakeNews() || changed || _counters.RaftWantsApplied)
         {
             _raft.Wake();
         }
@@ -264,7 +271,7 @@ internal sealed partial class StoreActor : IActor
             RequestSlot slot = command.Slot;
             if (slot.TryClaim())
             {
-                slot.CompleteClaimed(_machine.Query(in command.Query, _appliedTerm, ref slot.Response));
+                slot.CompleteClaimed(_machine.Query(in command.Query, _leases, _clock.NowNs, _appliedTerm, ref slot.Response));
             }
 
             slot.DropReference();

@@ -39,6 +39,7 @@ internal sealed class ServerMetrics
         DiskMetrics.AddTo(_page, port);
         RpcMetrics.AddTo(_page, rpc, options.ExtensiveMetrics);
         peers.AddTo(_page);
+        AddLeases(port.Member);
         AbsentMetrics.AddTo(_page);
     }
 
@@ -73,6 +74,14 @@ internal sealed class ServerMetrics
     }
 
     internal static string Hex(ulong id) => id.ToString("x", CultureInfo.InvariantCulture);
+
+    private void AddLeases(Member member)
+    {
+        _page.Counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.",
+            () => member.LeaseFigures.Renewed);
+        _page.Counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.",
+            () => member.LeaseFigures.Expired);
+    }
 
     private void AddServer(Member member, HostOptions options)
     {

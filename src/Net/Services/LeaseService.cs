@@ -1,4 +1,4 @@
-// LeaseService: the unary calls of etcdserverpb.Lease. Keep-alive belongs to a later part. Any I/O thread.
+// LeaseService: the unary calls of etcdserverpb.Lease; the stream is in LeaseKeepAlive. Any I/O thread.
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Protocol;
@@ -56,12 +56,12 @@ internal sealed class LeaseService(MemberPort port)
 
     public ValueTask TimeToLiveAsync(RpcCall call)
         => LeaseTimeToLiveRequest.TryParse(call.Request, out LeaseTimeToLiveRequest request)
-            ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseTimeToLive, request.Id, request.Keys), barrier: true)
+            ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseTimeToLive, request.Id, request.Keys))
             : Refuse(call, ErrorCode.MalformedRequest);
 
     public ValueTask LeasesAsync(RpcCall call)
         => MemberPort.IsMessage(call.Request)
-            ? QueryAsync(call, new StoreQuery(StoreQueryKind.LeaseLeases), barrier: false)
+            ? QueryAsync(call, null)
             : Refuse(call, ErrorCode.MalformedRequest);
 
     private static RpcStep RefuseStep(RpcCall call, ErrorCode refusal)
@@ -76,7 +76,7 @@ internal sealed class LeaseService(MemberPort port)
         return ValueTask.CompletedTask;
     }
 
-    private async ValueTask QueryAsync(RpcCall call, StoreQuery query, bool barrier)
+    private async ValueTask QueryAsync(RpcCall call, StoreQuery? query)
     {
         call.ReleaseRequest();
         ErrorCode outcome = port.Admit(call);
@@ -89,14 +89,13 @@ internal sealed class LeaseService(MemberPort port)
         RequestSlot slot = port.Rent(call);
         try
         {
-            if (barrier)
+            if (query is null)
             {
-                outcome = await port.Member.ReadIndexAsync(slot, port.Deadline(call));
+                outcome = await port.Member.ListLeasesAsync(slot);
             }
-
-            if (outcome == ErrorCode.None)
+            else
             {
-                outcome = await port.Member.QueryAsync(slot, query);
+                outcome = await port.Member.LeaseTimeToLiveAsync(slot, query.Value, port.Deadline(call));
             }
 
             if (outcome == ErrorCode.None)

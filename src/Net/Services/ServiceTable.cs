@@ -42,7 +42,7 @@ internal static class ServiceTable
         const string Lease = "etcdserverpb.Lease";
         Steps(Lease, "LeaseGrant", lease.Grant);
         Steps(Lease, "LeaseRevoke", lease.Revoke);
-        Bidi(Lease, "LeaseKeepAlive");
+        Bidi(Lease, "LeaseKeepAlive", new LeaseKeepAlive(port).KeepAliveAsync);
         Unary(Lease, "LeaseTimeToLive", lease.TimeToLiveAsync);
         Unary(Lease, "LeaseLeases", lease.LeasesAsync);
 
