@@ -224,9 +224,10 @@ public sealed unsafe class LeaseClock
                 return LeaseRenewal.NeedsClear;
             }
 
-            long renewed = DeadlineMs(nowNs, ttlSeconds, 0);
-            if (renewed <= deadline
-                || Interlocked.CompareExchange(ref slot->Word, LeaseTable.With(word, renewed), word) == word)
+            // Swapped also when nothing changes (a new leader's extension is not taken back): it proves that all of the
+            // above was read of one lease.
+            long renewed = Math.Max(deadline, DeadlineMs(nowNs, ttlSeconds, 0));
+            if (Interlocked.CompareExchange(ref slot->Word, LeaseTable.With(word, renewed), word) == word)
             {
                 Interlocked.Increment(ref _renewed);
                 return LeaseRenewal.Renewed;
