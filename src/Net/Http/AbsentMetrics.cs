@@ -23,8 +23,6 @@ internal static class AbsentMetrics
         ("etcd_debugging_mvcc_slow_watcher_total", MetricKind.Gauge, "Total number of unsynced slow watchers."),
         ("etcd_debugging_mvcc_watch_stream_total", MetricKind.Gauge, "Total number of watch streams."),
         ("etcd_debugging_mvcc_watcher_total", MetricKind.Gauge, "Total number of watchers."),
-        ("etcd_debugging_lease_renewed_total", MetricKind.Counter, "The number of renewed leases seen by the leader."),
-        ("etcd_debugging_server_lease_expired_total", MetricKind.Counter, "The total number of expired leases."),
         ("etcd_server_heartbeat_send_failures_total", MetricKind.Counter,
             "The total number of leader heartbeat send failures (likely overloaded from slow disk)."),
         ("etcd_server_learner_promote_successes", MetricKind.Counter,

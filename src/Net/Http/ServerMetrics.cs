@@ -77,6 +77,10 @@ internal sealed class ServerMetrics
 
     private void AddLeases(Member member)
     {
+        _page.Counter("etcd_debugging_lease_granted_total", "The total number of granted leases.",
+            () => member.LeaseFigures.Granted);
+        _page.Counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.",
+            () => member.LeaseFigures.Revoked);
         _page.Counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.",
             () => member.LeaseFigures.Renewed);
         _page.Counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.",
