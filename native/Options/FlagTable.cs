@@ -64,7 +64,7 @@ internal static class FlagTable
         new("max-concurrent-streams", FlagKind.UInt32, "4294967295", "Member",
             "Requests one client connection may have open at once."),
         new("grpc-keepalive-min-time", FlagKind.Duration, "5s", "Member",
-            "Shortest interval at which a client may ping. Not enforced by Cairn.")
+            "Shortest interval at which a client may ping. Enforced by --experimental-http2-engine=cairn only.")
             { Standing = NoEffect },
         new("grpc-keepalive-interval", FlagKind.Duration, "2h0m0s", "Member",
             "How long a client connection may be idle before the server pings it; 0 never."),
