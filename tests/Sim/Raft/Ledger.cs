@@ -86,7 +86,7 @@ internal sealed unsafe class Ledger(int keys)
     }
 
     /// <summary>R6: somebody holds this entry to be committed.</summary>
-    public void Commits(ulong node, in RaftEntry entry)
+    public void Commits(ulong node, ulong inTerm, in RaftEntry entry)
     {
         if (entry.Index <= LastIndex)
         {
@@ -110,6 +110,7 @@ internal sealed unsafe class Ledger(int keys)
 
         ref Committed added = ref _committed[at];
         added.Term = entry.Term;
+        added.CommittedInTerm = inTerm;
         added.Data = entry.Data;
         added.Type = entry.Type;
         LastIndex = entry.Index;
@@ -171,6 +172,9 @@ internal sealed unsafe class Ledger(int keys)
     internal struct Committed
     {
         public ulong Term;
+
+        /// <summary>Term of the leader that committed it first.</summary>
+        public ulong CommittedInTerm;
         public byte* Data;
         public EntryType Type;
         public RegisterResult Result;

@@ -257,12 +257,12 @@ internal sealed unsafe partial class RaftNode : IPayloadOwner, IDisposable
         _seenCommit = commit;
     }
 
-    /// <summary>R5.</summary>
+    /// <summary>R5. One that hears late that it was elected need not have what later terms committed.</summary>
     private void CheckLeaderIsComplete(Ledger ledger)
     {
         for (ulong i = Math.Max(Core.CompactedIndex + 1, 1); i <= ledger.LastIndex; i++)
         {
-            if (ledger.Has(i))
+            if (ledger.Has(i) && ledger.At(i).CommittedInTerm < Core.Term)
             {
                 SimCheck.That(
                     Core.TryGetTerm(i, out ulong term) == LogAnswer.Ready && term == ledger.At(i).Term,
@@ -278,7 +278,7 @@ internal sealed unsafe partial class RaftNode : IPayloadOwner, IDisposable
             if (Core.Locate(i) == LogAnswer.Ready)
             {
                 Core.CopyEntries(i, _copied.AsSpan(0, 1));
-                ledger.Commits(Id, in _copied[0]);
+                ledger.Commits(Id, Core.Term, in _copied[0]);
             }
         }
 
