@@ -90,6 +90,12 @@ internal sealed unsafe partial class RaftWorld
                 deadline = NowNs + (ProgressBound * Config.ElectionNs);
             }
 
+            if (NowNs >= deadline && IsLeaderlessByRemoval())
+            {
+                Coverage.Hit("known hole: the only log that can win belongs to a member that no longer votes (decision 0060)");
+                return;
+            }
+
             SimCheck.That(
                 NowNs < deadline,
                 $"R20: no member moved for {ProgressBound} election timeouts, yet they are not equal\n{Describe()}");
