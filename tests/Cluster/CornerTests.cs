@@ -175,7 +175,7 @@ public sealed class CornerTests
         }
         catch (HttpRequestException)
         {
-            await Task.Delay(1000);
+            await Writers.Until(() => !etcd.IsRunning); // its last words are in the tail then
             throw new InvalidOperationException("etcd gave no answer: " + etcd.Tail());
         }
 

@@ -5,27 +5,16 @@ using Cairn.Base;
 
 namespace Cairn.Simulation;
 
-internal enum SimLevel : byte
-{
-    /// <summary>Raft cores over modelled disks.</summary>
-    Core,
-
-    /// <summary>Whole members over simulated disks.</summary>
-    Member,
-}
-
 internal sealed record SimOptions
 {
     public const string Usage = """
-        sim [--level core|member] [--seeds N] [--first S] [--threads T] [--seconds N] [--background]
+        sim [--seeds N] [--first S] [--threads T] [--seconds N] [--background]
             runs seeds S, S+1, …; prints a line of progress, totals, and what was never reached
         sim --seed S [--trace] [--shrink] [--mutation NAME]
             runs one seed again, event for event
         sim --mutations [--seeds N] [--trials T] [--mutation NAME]
             puts each known bug in and says how many seeds it takes to find it
         """;
-
-    public SimLevel Level { get; init; }
 
     public ulong? Seed { get; init; }
 
@@ -93,11 +82,6 @@ internal sealed record SimOptions
     private static SimOptions? WithValue(SimOptions options, string name, string value)
     {
         CultureInfo c = CultureInfo.InvariantCulture;
-        if (name == "--level")
-        {
-            return Enum.TryParse(value, true, out SimLevel level) ? options with { Level = level } : null;
-        }
-
         if (name == "--mutation")
         {
             return Enum.TryParse(value, true, out Mutation mutation) ? options with { Mutation = mutation } : null;

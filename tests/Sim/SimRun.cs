@@ -9,7 +9,7 @@ using Cairn.Base;
 namespace Cairn.Simulation;
 
 /// <summary>What became of one seed.</summary>
-internal sealed record RunOutcome(ulong Seed, SimLevel Level)
+internal sealed record RunOutcome(ulong Seed)
 {
     public string Summary { get; init; } = string.Empty;
 
@@ -33,7 +33,7 @@ internal sealed record RunOutcome(ulong Seed, SimLevel Level)
 
     public string Describe(SimOptions options) => string.Create(
         CultureInfo.InvariantCulture,
-        $"FAILED {Summary}\n{Failure}\nreplay: dotnet run --project tests/Sim -c Release -- --level {Level} --seed {Seed}{(options.Mutation == Mutation.None ? "" : " --mutation " + options.Mutation)} --trace (or --shrink)");
+        $"FAILED {Summary}\n{Failure}\nreplay: dotnet run --project tests/Sim -c Release -- --seed {Seed}{(options.Mutation == Mutation.None ? "" : " --mutation " + options.Mutation)} --trace (or --shrink)");
 }
 
 internal static class SimRun
@@ -67,7 +67,7 @@ internal static class SimRun
             Mutations.Active = Mutation.None;
         }
 
-        return new RunOutcome(config.Seed, SimLevel.Core)
+        return new RunOutcome(config.Seed)
         {
             Config = config,
             Summary = world?.ToString() ?? "nothing ran",

@@ -2,7 +2,7 @@
 //
 // Size       a watcher takes 56 bytes; each different key or range that is watched takes a target of 64 bytes and its
 //            bytes; two hash tables take 4 to 8 bytes each per entry. So a watcher on a key of its own costs about 150
-//            bytes and its key (measured in docs/performance.md), and the collector does not see it.
+//            bytes and its key (counted from the structs, not measured yet), and the collector does not see it.
 // Links      by index, not by pointer: half the size, and a table may grow. 0 is "none"; the first element is unused.
 // Thread     the hub's.
 using System;
