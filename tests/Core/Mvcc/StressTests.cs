@@ -5,6 +5,7 @@
 //            it publishes, so readers can look things up without a lock.
 // Values     most of some hundred bytes, one in 400 of 20 to 120 KB: large runs of pages move beside small ones.
 // Cold       CAIRN_STRESS_COLD: pages are taken out of memory again and again, so that reads meet the disk.
+// Wide       CAIRN_STRESS_KEYS (3000): with some hundred thousand keys the file outgrows a memory limit set from outside.
 // Length     CAIRN_STRESS_SECONDS (30 s) as a whole: the last twentieth is for the work left over to come to its end.
 using System;
 using System.Buffers.Binary;
@@ -26,13 +27,20 @@ namespace Cairn.Core.Tests.Mvcc;
 public sealed class StressTests(ITestOutputHelper output)
 {
     private static readonly bool s_cold = Environment.GetEnvironmentVariable("CAIRN_STRESS_COLD") is { Length: > 0 };
-    private const int KeyCount = 3000;
+
+    /// <summary>Keys that one delete, range or stream reaches at the most.</summary>
+    private const int SpanMax = 3000;
+
+    /// <summary>Revisions after which the model may forget one: nobody reads a hundredth of that behind the compaction.</summary>
+    private const long KeptRevisions = 1_000_000;
+
+    private static readonly int s_keys = Number("CAIRN_STRESS_KEYS", SpanMax);
     private static readonly HeaderFields Header = new(1, 2, 3);
 
     [Fact]
     public void ReadersAndWriter_AllBackgroundWorkRunning_EveryAnswerIsTheModels()
     {
-        double seconds = double.TryParse(Environment.GetEnvironmentVariable("CAIRN_STRESS_SECONDS"), out double asked) ? asked : 30;
+        int seconds = Number("CAIRN_STRESS_SECONDS", 30);
         string directory = Directory.CreateTempSubdirectory("cairn-stress-").FullName;
         var failures = new ConcurrentQueue<string>();
         var files = new ColdFiles();
@@ -51,7 +59,10 @@ public sealed class StressTests(ITestOutputHelper output)
         Assert.True(failures.IsEmpty, string.Join("\n", failures));
     }
 
-    private static byte[] KeyOf(int i) => Encoding.ASCII.GetBytes($"/registry/{i:d5}");
+    private static int Number(string variable, int otherwise) =>
+        int.TryParse(Environment.GetEnvironmentVariable(variable), out int asked) ? asked : otherwise;
+
+    private static byte[] KeyOf(int i) => Encoding.ASCII.GetBytes($"/registry/{i:d7}");
 
     /// <summary>A value that says whose it is: revision, then bytes drawn from it.</summary>
     private static byte[] ValueOf(int key, long main)
@@ -64,45 +75,62 @@ public sealed class StressTests(ITestOutputHelper output)
         return value;
     }
 
-    /// <summary>All revisions one key ever had; filled by the writer, read by anybody.</summary>
+    /// <summary>The revisions one key had; filled by the writer, read by anybody.</summary>
     private sealed class Line
     {
-        private (long Main, long Created, long Version)[] _revisions = new (long, long, long)[16];
-        private int _count;
+        private Revisions _all = new(new (long, long, long)[4]);
 
         public void Append(long main, long created, long version)
         {
-            if (_count == _revisions.Length)
+            Revisions all = _all;
+            if (all.Count == all.Rows.Length)
             {
-                var bigger = new (long, long, long)[_count * 2];
-                Array.Copy(_revisions, bigger, _count);
-                Volatile.Write(ref _revisions, bigger);
+                // The newest of those that may be forgotten still says what the key was.
+                int kept = Math.Max(0, all.NewestAt(main - KeptRevisions));
+                var bigger = new Revisions(new (long, long, long)[Math.Max(4, (all.Count - kept) * 2)]);
+                all.Rows.AsSpan(kept, all.Count - kept).CopyTo(bigger.Rows);
+                bigger.Count = all.Count - kept;
+                all = bigger;
             }
 
-            _revisions[_count] = (main, created, version);
-            Volatile.Write(ref _count, _count + 1);
+            all.Rows[all.Count] = (main, created, version);
+            Volatile.Write(ref all.Count, all.Count + 1);
+            Volatile.Write(ref _all, all);
         }
 
         /// <summary>The newest at or below; version 0 stands for deleted or never there.</summary>
         public (long Main, long Created, long Version) At(long main)
         {
-            int high = Volatile.Read(ref _count);
-            (long Main, long Created, long Version)[] revisions = Volatile.Read(ref _revisions);
-            int low = 0;
-            while (low < high)
-            {
-                int middle = (low + high) / 2;
-                if (revisions[middle].Main <= main)
-                {
-                    low = middle + 1;
-                }
-                else
-                {
-                    high = middle;
-                }
-            }
+            Revisions all = Volatile.Read(ref _all);
+            int newest = all.NewestAt(main);
+            return newest < 0 ? default : all.Rows[newest];
+        }
 
-            return low == 0 ? default : revisions[low - 1];
+        private sealed class Revisions((long Main, long Created, long Version)[] rows)
+        {
+            public readonly (long Main, long Created, long Version)[] Rows = rows;
+            public int Count;
+
+            /// <summary>Index of the newest row at or below; -1: none.</summary>
+            public int NewestAt(long main)
+            {
+                int high = Volatile.Read(ref Count);
+                int low = 0;
+                while (low < high)
+                {
+                    int middle = (low + high) / 2;
+                    if (Rows[middle].Main <= main)
+                    {
+                        low = middle + 1;
+                    }
+                    else
+                    {
+                        high = middle;
+                    }
+                }
+
+                return low - 1;
+            }
         }
     }
 
@@ -116,7 +144,7 @@ public sealed class StressTests(ITestOutputHelper output)
         private readonly NativePool _pool = new();
         private readonly MvccStore _store;
         private readonly ActorThread _treeThread;
-        private readonly Line[] _lines = new Line[KeyCount];
+        private readonly Line[] _lines = new Line[s_keys];
         private long _answers;
         private long _pairs;
         private long _hashes;
@@ -137,7 +165,7 @@ public sealed class StressTests(ITestOutputHelper output)
                 new ThrowingFatal());
             _treeThread = new ActorThread(_store.TreeActor, SystemClock.Instance, new RecordingFatal(failures));
             _store.TreeActor.Waker = _treeThread;
-            for (int i = 0; i < KeyCount; i++)
+            for (int i = 0; i < s_keys; i++)
             {
                 _lines[i] = new Line();
             }
@@ -182,7 +210,7 @@ public sealed class StressTests(ITestOutputHelper output)
                 $"{_store.Revision} revisions, {_answers} ranges of {_pairs} pairs ({_cold} had to wait for the disk), {_chunks} chunks, "
                 + $"{_hashes} hashes, {_store.TreeActor.Commits} commits, {_defragments} defragmentations, compacted to "
                 + $"{_store.FinishedCompactRevision}, {_tree.HighWaterBytes >> 20} MiB");
-            Assert.True(!s_cold || _cold > 0, "pages went cold");
+            Assert.True(!s_cold || _cold > 0, "no page went cold");
             Assert.InRange(_answers, 100, long.MaxValue);
             Assert.InRange(_pairs, 1000, long.MaxValue);
             Assert.InRange(_hashes, 1, long.MaxValue);
@@ -256,12 +284,12 @@ public sealed class StressTests(ITestOutputHelper output)
         {
             output.Reset();
             long main = _store.Revision + 1;
-            int first = random.Next(KeyCount);
+            int first = random.Next(s_keys);
             ErrorCode error;
             if (random.Next(200) == 0)
             {
-                int count = random.Next(2) == 0 ? random.Next(1, 20) : random.Next(1, KeyCount);
-                int last = Math.Min(KeyCount, first + count);
+                int count = random.Next(2) == 0 ? random.Next(1, 20) : random.Next(1, SpanMax);
+                int last = Math.Min(s_keys, first + count);
                 error = _store.DeleteRange(new DeleteOp(KeyOf(first), KeyOf(last), random.Next(2) == 0).Encode(), context, ref output);
                 for (int i = first; i < last; i++)
                 {
@@ -270,7 +298,7 @@ public sealed class StressTests(ITestOutputHelper output)
             }
             else if (random.Next(10) == 0)
             {
-                int second = (first + 1 + random.Next(KeyCount - 1)) % KeyCount;
+                int second = (first + 1 + random.Next(s_keys - 1)) % s_keys;
                 error = _store.Txn(
                     new TxnOp([], [Put(first, main), Put(second, main), new RangeOp(KeyOf(second), [])], []).Encode(), context, ref output);
                 Remember(first, main);
@@ -362,11 +390,12 @@ public sealed class StressTests(ITestOutputHelper output)
         /// <summary>A range in chunks, each under a pin of its own, all as of the first; a compaction may end it.</summary>
         private void ReadStream(Random random, ref NativeBuffer output)
         {
-            int first = random.Next(KeyCount);
+            int first = random.Next(s_keys);
+            int last = Math.Min(s_keys, first + SpanMax);
             int next = first;
             long at = 0;
             RangeStream stream = default;
-            byte[] bytes = new RangeOp(KeyOf(first), KeyOf(KeyCount)).Encode();
+            byte[] bytes = new RangeOp(KeyOf(first), KeyOf(last)).Encode();
             Assert.True(RangeRequest.TryParse(bytes, out RangeRequest request));
             while (!stream.IsFinished)
             {
@@ -393,7 +422,7 @@ public sealed class StressTests(ITestOutputHelper output)
                 {
                     if (reader.Field == 2)
                     {
-                        next = Check(reader.ReadBytes(), next, KeyCount, at);
+                        next = Check(reader.ReadBytes(), next, last, at);
                     }
                     else
                     {
@@ -405,7 +434,7 @@ public sealed class StressTests(ITestOutputHelper output)
             }
 
             stream.Dispose();
-            for (; next < KeyCount; next++)
+            for (; next < last; next++)
             {
                 Assert.Equal((next, at, 0L), (next, at, _lines[next].At(at).Version));
             }
@@ -416,8 +445,8 @@ public sealed class StressTests(ITestOutputHelper output)
             long lowest = Math.Max(1, pin.CompactRevision);
             long revision = random.Next(2) == 0 ? 0 : random.NextInt64(lowest, pin.Revision + 1);
             long at = revision == 0 ? pin.Revision : revision;
-            int first = random.Next(KeyCount);
-            int last = Math.Min(KeyCount, first + (random.Next(8) == 0 ? random.Next(KeyCount) : random.Next(1, 30)));
+            int first = random.Next(s_keys);
+            int last = Math.Min(s_keys, first + (random.Next(8) == 0 ? random.Next(SpanMax) : random.Next(1, 30)));
             var request = new RangeOp(KeyOf(first), last == first + 1 ? [] : KeyOf(last)) { Revision = revision };
             output.Reset();
             byte[] bytes = request.Encode();
