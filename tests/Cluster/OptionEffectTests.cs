@@ -16,6 +16,47 @@ namespace Cairn.Cluster;
 public sealed class OptionEffectTests
 {
     private const byte Settings = 4;
+    private const byte Ping = 6;
+    private const byte Ack = 1;
+
+    /// <summary>
+    /// An idle client that answers is pinged again and again and kept; one that falls silent is cut off.
+    /// </summary>
+    [Theory]
+    [InlineData("kestrel")]
+    [InlineData("cairn")]
+    public async Task KeepAlive_IdleClient_IsPingedAndKeptUntilItAnswersNoMore(string engine)
+    {
+        using TempFolder folder = new();
+        await using ServerProcess server = await ServerProcess.Cairn(
+            folder["data"], null, "--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s", "--experimental-http2-engine=" + engine);
+        using TcpClient client = new();
+        NetworkStream stream = await Open(client, server);
+        for (int pings = 0; pings < 3;)
+        {
+            (byte type, byte flags, byte[] body) = await ReadFrame(stream);
+            if (type == Settings && (flags & Ack) == 0)
+            {
+                await stream.WriteAsync(new byte[] { 0, 0, 0, Settings, Ack, 0, 0, 0, 0 });
+            }
+            else if (type == Ping && ++pings < 3)
+            {
+                Assert.Equal(0, flags & Ack);
+                Assert.Equal(8, body.Length);
+                await stream.WriteAsync((byte[])[0, 0, 8, Ping, Ack, 0, 0, 0, 0, .. body]);
+            }
+        }
+
+        // The third one is not answered: whatever is still said, the end follows.
+        await Assert.ThrowsAnyAsync<IOException>(async () =>
+        {
+            while (true)
+            {
+                (byte type, _, _) = await ReadFrame(stream);
+                Assert.NotEqual(Ping, type);
+            }
+        });
+    }
 
     [Fact]
     public async Task SlowUnaryCall_LongerThanTheOption_IsLogged()

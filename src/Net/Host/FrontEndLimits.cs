@@ -1,7 +1,6 @@
 // FrontEndLimits: what one client may make the server hold. Every Kestrel limit is set here on purpose, with the
 // reason beside it; nothing is left to the framework's defaults, which are meant for web sites.
 using System;
-using System.Threading;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 
 namespace Cairn.Net.Host;
@@ -21,6 +20,12 @@ public sealed record FrontEndLimits
     /// <summary>Largest accepted <c>--max-concurrent-streams</c>: Kestrel tracks twice this many closed streams.</summary>
     private const uint StreamsMax = 1 << 20;
 
+    /// <summary>
+    /// Longer than any process lives. Not Kestrel's own "infinite": it adds that to the time of now, the sum overflows, and
+    /// every idle connection is sent away within a second (.NET 10.0).
+    /// </summary>
+    private static readonly TimeSpan s_never = TimeSpan.FromDays(3650);
+
     /// <summary><c>--max-request-bytes</c>.</summary>
     public uint MaxRequestBytes { get; init; } = 1572864;
 
@@ -30,7 +35,7 @@ public sealed record FrontEndLimits
     /// <summary><c>--grpc-keepalive-interval</c>: ping a connection idle this long; zero never.</summary>
     public TimeSpan KeepAliveInterval { get; init; } = TimeSpan.FromHours(2);
 
-    /// <summary><c>--grpc-keepalive-timeout</c>: close when the ping is not answered.</summary>
+    /// <summary><c>--grpc-keepalive-timeout</c>: close when the ping is not answered; zero: no pings.</summary>
     public TimeSpan KeepAliveTimeout { get; init; } = TimeSpan.FromSeconds(20);
 
     /// <summary><c>--grpc-keepalive-min-time</c>: clients may not ping more often. Enforced by our own engine only.</summary>
@@ -52,8 +57,8 @@ public sealed record FrontEndLimits
         limits.MinRequestBodyDataRate = null;
         limits.MinResponseDataRate = null;
 
-        // etcd keeps idle connections open. A peer that died is found by the pings below and by TCP keep-alive.
-        limits.KeepAliveTimeout = Timeout.InfiniteTimeSpan;
+        // etcd keeps idle connections open. A client that died is found by the pings below and by TCP keep-alive.
+        limits.KeepAliveTimeout = s_never;
 
         // The time for the head of a request: etcd's five minutes against slow-header attacks.
         limits.RequestHeadersTimeout = TimeSpan.FromMinutes(5);
@@ -74,11 +79,14 @@ public sealed record FrontEndLimits
         limits.Http2.InitialConnectionWindowSize = ConnectionWindowBytes;
         limits.Http2.MaxFrameSize = 16 * 1024;
         limits.Http2.HeaderTableSize = 4096;
-        if (KeepAliveInterval > TimeSpan.Zero)
+        if (KeepAliveInterval > TimeSpan.Zero && KeepAliveTimeout > TimeSpan.Zero)
         {
-            // Kestrel takes no less than a second.
-            limits.Http2.KeepAlivePingDelay = KeepAliveInterval < TimeSpan.FromSeconds(1) ? TimeSpan.FromSeconds(1) : KeepAliveInterval;
-            limits.Http2.KeepAlivePingTimeout = KeepAliveTimeout < TimeSpan.FromSeconds(1) ? TimeSpan.FromSeconds(1) : KeepAliveTimeout;
+            limits.Http2.KeepAlivePingDelay = Bounded(KeepAliveInterval);
+            limits.Http2.KeepAlivePingTimeout = Bounded(KeepAliveTimeout);
         }
     }
+
+    /// <summary>Kestrel takes no less than a second.</summary>
+    private static TimeSpan Bounded(TimeSpan asked)
+        => asked < TimeSpan.FromSeconds(1) ? TimeSpan.FromSeconds(1) : asked > s_never ? s_never : asked;
 }
