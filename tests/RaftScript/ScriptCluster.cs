@@ -125,6 +125,7 @@ internal sealed class ScriptCluster : IDisposable
                 HeartbeatTicks = 1,
                 PreVote = command.Flag("prevote"),
                 CheckQuorum = command.Flag("checkquorum"),
+                EnsuresSuccession = false,
                 StepDownOnRemoval = command.Flag("step-down-on-removal"),
                 ValidateConfChanges = !command.Flag("disable-conf-change-validation"),
                 MaxInFlightMessages = int.Parse(command.Value("inflight") ?? "1000000"),

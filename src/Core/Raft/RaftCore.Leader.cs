@@ -337,6 +337,8 @@ public sealed partial class RaftCore
         {
             SendTimeoutNow(peer);
         }
+
+        HandOverIfOutvoted(peer);
     }
 
     private void HandleHeartbeatResponse(in RaftMessage message)
@@ -355,5 +357,6 @@ public sealed partial class RaftCore
 
         peer.ReadEcho = Math.Max(peer.ReadEcho, Math.Min(message.Context, _reads.Counter));
         ConfirmReads();
+        HandOverIfOutvoted(peer);
     }
 }

@@ -180,7 +180,11 @@ public sealed partial class RaftCore
         RebuildProgress();
         if (Role == RaftRole.Leader && !next.IsVoter(Id))
         {
-            if (_config.StepDownOnRemoval)
+            if (_config.EnsuresSuccession)
+            {
+                LeadOn();
+            }
+            else if (_config.StepDownOnRemoval)
             {
                 BecomeFollower(Term, 0);
             }

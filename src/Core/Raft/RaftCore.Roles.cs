@@ -54,7 +54,7 @@ public sealed partial class RaftCore
         _electionElapsed++;
         if (Role != RaftRole.Leader)
         {
-            if (_electionElapsed >= _randomizedTimeout && IsPromotable)
+            if (_electionElapsed >= _randomizedTimeout && (IsPromotable || _standsIn))
             {
                 _electionElapsed = 0;
                 Campaign(isTransfer: false);
@@ -87,7 +87,9 @@ public sealed partial class RaftCore
     /// </summary>
     private void Campaign(bool isTransfer)
     {
-        if (Role == RaftRole.Leader || !IsPromotable
+        bool standsIn = _standsIn && _pendingSnapshot == 0;
+        _standsIn = false;
+        if (Role == RaftRole.Leader || !(IsPromotable || standsIn)
             || (HasUnappliedConfChange() && !Mutations.Is(Mutation.CampaignWithUnappliedChange)))
         {
             return;
@@ -141,7 +143,10 @@ public sealed partial class RaftCore
         FailForwardedReads();
         ClearBallots();
         RequestVotes(MessageType.PreVote, false);
-        Count(Find(Id)!, true);
+        if (Find(Id) is { } own)
+        {
+            Count(own, true); // tallied only if this member votes
+        }
     }
 
     /// <summary>Votes for itself; the vote counts when the unit that carries it is durable.</summary>
@@ -161,16 +166,16 @@ public sealed partial class RaftCore
         Reset(Term);
         Role = RaftRole.Leader;
         Leader = Id;
-        Progress own = Find(Id)!;
-        own.BecomeReplicate();
-        own.IsRecentActive = true;
+        if (Find(Id) is { } own)
+        {
+            own.BecomeReplicate();
+            own.IsRecentActive = true;
+        }
+
         _pendingConfIndex = LastIndex; // conservative: any entry so far may be a change that is not applied
         _forwards.Reset();
         AppendEmpty(EntryType.Normal);
-        if (_progress.Length > 1)
-        {
-            Broadcast();
-        }
+        Broadcast();
     }
 
     private void Reset(ulong term)

@@ -281,6 +281,7 @@ public sealed partial class RaftCore
         }
 
         _electionElapsed = 0;
+        _standsIn = false;
         Leader = leader;
     }
 
@@ -395,6 +396,10 @@ public sealed partial class RaftCore
                     _stateVersion++;
                 }
             }
+        }
+        else if (!isUpToDate)
+        {
+            StandInIfNeeded();
         }
 
         Hold(answer, 0);

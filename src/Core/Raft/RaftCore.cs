@@ -33,7 +33,8 @@
 //            TryTakeFetch asks for entries that only WAL files hold (Fetched answers), TryTakeSnapshot for a switch of
 //            the store (SnapshotInstalled answers). Losing any message is allowed at any point.
 // Files      this one: life, inputs of the own member, invariants · Roles: elections · Step: the term gate and what every
-//            role answers · Leader: sending and acknowledgements · Membership: configurations, snapshots · Reads ·
+//            role answers · Leader: sending and acknowledgements · Membership: configurations, snapshots · Succession: no change leaves the
+//            cluster without anybody who can lead · Reads ·
 //            Storage: WAL units, durability, commit, apply.
 using System;
 using Cairn.Base;
@@ -423,7 +424,7 @@ public sealed partial class RaftCore : IDisposable
             return ProposalResult.NotLeader;
         }
 
-        if (_transferee != 0)
+        if (_transferee != 0 || IsOutvoted)
         {
             return ProposalResult.Transferring;
         }

@@ -245,6 +245,12 @@ public sealed record RaftConfig
     /// <summary>A leader that is removed or demoted becomes a follower when the change is applied.</summary>
     public bool StepDownOnRemoval { get; init; } = true;
 
+    /// <summary>
+    /// It first sees to it that somebody else can lead, and a member that does not vote stands for election where its log
+    /// is what holds the others up (RaftCore.Succession). Off only in scripts written for etcd's library.
+    /// </summary>
+    public bool EnsuresSuccession { get; init; } = true;
+
     /// <summary>A member with a known leader answers a proposal with <see cref="ProposalResult.Forward"/>.</summary>
     public bool ForwardProposals { get; init; } = true;
 

@@ -491,11 +491,6 @@ public sealed class RaftClusterTests(ITestOutputHelper output)
 
         cluster.Settle(120);
         RaftCluster.Node? leader = cluster.Leader;
-        if (leader == null && IsHeldUpByOneThatDoesNotKnowItVotes(cluster))
-        {
-            return cluster; // the known hole of apply-time changes (raft.md §1.9, etcd #12359)
-        }
-
         Assert.True(leader != null, "somebody leads after the faults (R20)\n" + State(cluster));
         for (RaftCluster.Node? last = null; last != leader && leader != null;)
         {
@@ -537,26 +532,6 @@ public sealed class RaftClusterTests(ITestOutputHelper output)
         }
 
         return text.ToString();
-    }
-
-    // A member whose own configuration has it as no voter may hold the longest log, and refuse those that could lead.
-    private static bool IsHeldUpByOneThatDoesNotKnowItVotes(RaftCluster cluster)
-    {
-        (ulong Term, ulong Index) voters = default, others = default;
-        foreach (RaftCluster.Node node in cluster.Nodes)
-        {
-            (ulong, ulong) last = (node.Core.LastTerm, node.Core.LastIndex);
-            if (node.Core.Configuration.IsVoter(node.Id))
-            {
-                voters = last.CompareTo(voters) > 0 ? last : voters;
-            }
-            else
-            {
-                others = last.CompareTo(others) > 0 ? last : others;
-            }
-        }
-
-        return others.CompareTo(voters) > 0;
     }
 
     private static void ProposeChange(RaftCluster.Node node, RaftCluster.SplitMix random, int members)

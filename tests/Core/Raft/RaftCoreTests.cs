@@ -141,7 +141,7 @@ public sealed class RaftCoreTests(ITestOutputHelper output)
     [Fact]
     public void Read_WhenLeadershipEnds_FailsTheWaiting()
     {
-        using RaftHarness harness = Leader();
+        using RaftHarness harness = Leader(new RaftConfig { Id = RaftHarness.Self, EnsuresSuccession = false });
         harness.Crash(0);
         Assert.Equal(ReadIndexResult.NotLeader, harness.Core.ReadIndex(1, out _));
         harness.Tick();
@@ -246,7 +246,7 @@ public sealed class RaftCoreTests(ITestOutputHelper output)
     public void Truncation_WhileAUnitIsInFlight_DoesNotMakeReplacedEntriesDurable()
     {
         // Units written before a suffix was replaced are acknowledged afterwards: they count up to the cut only.
-        using RaftHarness harness = Leader();
+        using RaftHarness harness = Leader(new RaftConfig { Id = RaftHarness.Self, EnsuresSuccession = false });
         ulong kept = harness.Core.LastIndex;
         Assert.Equal(ProposalResult.Appended, harness.Propose(10));
         Assert.Equal(ProposalResult.Appended, harness.Propose(10));

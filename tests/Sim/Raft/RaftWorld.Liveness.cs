@@ -62,12 +62,6 @@ internal sealed unsafe partial class RaftWorld
         ulong index = Ledger.LastIndex;
         while (Completed < marked + 2 || Ledger.LastIndex == index)
         {
-            if (NowNs >= deadline && IsLeaderlessByRemoval())
-            {
-                Coverage.Hit("known hole: the only log that can win belongs to a member that no longer votes (decision 0060)");
-                return;
-            }
-
             SimCheck.That(
                 NowNs < deadline && Step(),
                 $"R20: no progress within {CommitBound} election timeouts after all faults ended\n{Describe()}");
@@ -88,12 +82,6 @@ internal sealed unsafe partial class RaftWorld
             {
                 sum = now;
                 deadline = NowNs + (ProgressBound * Config.ElectionNs);
-            }
-
-            if (NowNs >= deadline && IsLeaderlessByRemoval())
-            {
-                Coverage.Hit("known hole: the only log that can win belongs to a member that no longer votes (decision 0060)");
-                return;
             }
 
             SimCheck.That(
@@ -122,26 +110,6 @@ internal sealed unsafe partial class RaftWorld
             History.Settle(FindInLedger);
             HistoryCheck.Demand(History, Coverage);
         }
-    }
-
-    /// <summary>
-    /// A leader that removes or demotes itself steps down when it has applied that, perhaps before anybody else knows that
-    /// it is committed; then the others need its vote, and it refuses whoever has not its last entries. etcd has the same.
-    /// Members avoid it by handing over before they remove a leader.
-    /// </summary>
-    private bool IsLeaderlessByRemoval()
-    {
-        RaftNode? last = null;
-        foreach (RaftNode node in _nodes)
-        {
-            if (node.IsUp && (last is null || node.Core.LastTerm > last.Core.LastTerm
-                || (node.Core.LastTerm == last.Core.LastTerm && node.Core.LastIndex > last.Core.LastIndex)))
-            {
-                last = node;
-            }
-        }
-
-        return FindLeader() is null && last is not null && !last.Core.Configuration.IsVoter(last.Id);
     }
 
     private ulong Progressed()
