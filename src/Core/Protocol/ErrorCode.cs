@@ -127,6 +127,9 @@ public enum ErrorCode : byte
     MutexSessionExpired,
     MissingLeaderKey,
 
+    /// <summary>What an observer needed is gone: read or watch failed under it.</summary>
+    ElectionObserveClosed,
+
     /// <summary>A fault of ours that does not end the process; the log has the details.</summary>
     Internal,
 }

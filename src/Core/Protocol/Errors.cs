@@ -144,6 +144,7 @@ public static class Errors
         ErrorCode.ElectionNotLeader => (GrpcCode.Unknown, "election: not leader"),
         ErrorCode.MutexSessionExpired => (GrpcCode.Unknown, "mutex: session is expired"),
         ErrorCode.MissingLeaderKey => (GrpcCode.Unknown, "\"leader\" field must be provided"),
+        ErrorCode.ElectionObserveClosed => (GrpcCode.Unknown, "election: observe closed early"),
 
         ErrorCode.Internal => (GrpcCode.Unknown, "etcdserver: internal error"),
 

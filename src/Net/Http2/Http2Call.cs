@@ -379,7 +379,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
             else
             {
                 KeepRequest();
-                if (method.Kind != RpcKind.Unary)
+                if (method.MayWait)
                 {
                     EnterStreams();
                 }

@@ -127,7 +127,7 @@ internal sealed class KestrelCall : RpcCall
             }
             else if (ready)
             {
-                if (method.Kind != RpcKind.Unary)
+                if (method.MayWait)
                 {
                     EnterStreams();
                 }

@@ -83,7 +83,10 @@ public abstract class RpcCall
     /// <returns>False when the client has gone; the handler should end.</returns>
     public abstract ValueTask<bool> FlushAsync();
 
-    /// <summary>Streams only: the client has gone, the deadline has passed, or <see cref="End"/> was called.</summary>
+    /// <summary>
+    /// Streams and long calls (<see cref="RpcMethod.IsLong"/>) only, as are the four below: the client has gone, the
+    /// deadline has passed, or <see cref="End"/> was called.
+    /// </summary>
     public abstract bool IsOver { get; }
 
     /// <summary>

@@ -78,6 +78,15 @@ public sealed class RpcMethod
     /// <summary>The hot form of <see cref="Handler"/>; one of the two is set on a served method.</summary>
     public RpcStepHandler? Steps { get; }
 
+    /// <summary>
+    /// A unary call that may last as long as a stream (a lock that is waited for): it has what
+    /// <see cref="RpcCall"/> keeps for streams, and ends with them when the server stops.
+    /// </summary>
+    public bool IsLong { get; init; }
+
+    /// <summary>Its handler may sleep and is ended from outside.</summary>
+    public bool MayWait => Kind != RpcKind.Unary || IsLong;
+
     /// <summary>True when somebody serves it.</summary>
     public bool IsServed => Handler is not null || Steps is not null;
 

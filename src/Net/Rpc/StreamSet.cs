@@ -56,7 +56,8 @@ internal sealed class StreamSet
         {
             foreach (RpcCall call in Copy())
             {
-                if (call.RequiresLeader)
+                // A unary call was refused at its start or not at all.
+                if (call.RequiresLeader && call.Method.Kind != RpcKind.Unary)
                 {
                     call.End(code, message);
                 }

@@ -18,12 +18,16 @@ internal static class ServiceTable
         var snapshot = new SnapshotService(port, slow);
         var cluster = new ClusterService(port);
         var health = new HealthService(port);
+        var locks = new LockService(port);
+        var election = new ElectionService(port);
         var methods = new List<RpcMethod>();
 
         void Unary(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.Unary, handler));
         void Steps(string service, string name, RpcStepHandler handler)
             => methods.Add(new RpcMethod(service, name, RpcKind.Unary, null, handler));
+        void Long(string service, string name, RpcHandler handler)
+            => methods.Add(new RpcMethod(service, name, RpcKind.Unary, handler) { IsLong = true });
         void ServerStream(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.ServerStream, handler));
         void Bidi(string service, string name, RpcHandler? handler = null)
@@ -76,15 +80,15 @@ internal static class ServiceTable
         }
 
         const string Election = "v3electionpb.Election";
-        Unary(Election, "Campaign");
-        Unary(Election, "Proclaim");
-        Unary(Election, "Leader");
-        ServerStream(Election, "Observe");
-        Unary(Election, "Resign");
+        Long(Election, "Campaign", election.CampaignAsync);
+        Long(Election, "Proclaim", election.ProclaimAsync);
+        Long(Election, "Leader", election.LeaderAsync);
+        ServerStream(Election, "Observe", election.ObserveAsync);
+        Long(Election, "Resign", election.ResignAsync);
 
         const string Lock = "v3lockpb.Lock";
-        Unary(Lock, "Lock");
-        Unary(Lock, "Unlock");
+        Long(Lock, "Lock", locks.LockAsync);
+        Long(Lock, "Unlock", locks.UnlockAsync);
 
         const string Health = "grpc.health.v1.Health";
         Unary(Health, "Check", health.CheckAsync);

@@ -88,9 +88,11 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     }
 
     /// <summary>Opens a stream; any thread.</summary>
-    public WatchStream Open(IWatchSink sink)
+    /// <param name="sink">Woken when there is something to take.</param>
+    /// <param name="requestsMax">Requests that may wait for the hub; 0: as many as a client's stream may have.</param>
+    public WatchStream Open(IWatchSink sink, int requestsMax = 0)
     {
-        var stream = new WatchStream(this, _pool, _options, Figures, sink);
+        var stream = new WatchStream(this, _pool, requestsMax == 0 ? _options.StreamRequestsMax : requestsMax, Figures, sink);
         Interlocked.Increment(ref Figures.StreamCount);
         return stream;
     }

@@ -58,14 +58,14 @@ public sealed unsafe class WatchStream
     private long _roomAt;
     private bool _closed;
 
-    internal WatchStream(WatchHub hub, NativePool pool, WatchOptions options, WatchFigures figures, IWatchSink sink)
+    internal WatchStream(WatchHub hub, NativePool pool, int requestsMax, WatchFigures figures, IWatchSink sink)
     {
         _hub = hub;
         _pool = pool;
         Sink = sink;
         Frames = new FrameQueue(pool, figures);
         _requests = new SpscRing<WatchCommand>(
-            (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(2, options.StreamRequestsMax)));
+            (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(2, requestsMax)));
     }
 
     // ---- the call's reader ----
