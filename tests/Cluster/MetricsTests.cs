@@ -17,7 +17,6 @@ public sealed class MetricsTests
     [
         ("go_", "describe the Go runtime; Cairn's collector is under dotnet_gc_*"),
         ("etcd_debugging_mvcc_range_total", "an alias that 3.6 has dropped"),
-        ("etcd_debugging_lease_ttl_total", "counted, but the page's histograms are of durations"),
         ("etcd_debugging_store_reads_total", "labelled: appears when the v2 store is used, which 3.6 and Cairn do not"),
         ("etcd_debugging_store_writes_total", "the same"),
     ];
@@ -43,6 +42,10 @@ public sealed class MetricsTests
         "etcd_mvcc_range_total",
         "etcd_mvcc_txn_total",
         "etcd_debugging_mvcc_keys_total",
+        "etcd_debugging_lease_granted_total",
+        "etcd_debugging_lease_revoked_total",
+        "etcd_debugging_lease_ttl_total_count",
+        "etcd_debugging_lease_ttl_total_sum",
         "etcd_debugging_mvcc_total_put_size_in_bytes",
         "etcd_debugging_mvcc_current_revision",
         "etcd_debugging_mvcc_compact_revision",

@@ -29,15 +29,10 @@ internal readonly record struct LeaseEvent(LeaseEventKind Kind, long Id, long Se
 /// <summary>The ring and its counters.</summary>
 internal sealed class LeaseFeed : ILeaseObserver
 {
-    /// <summary>Bounds of <c>etcd_debugging_lease_ttl_total</c>: 1, 2, 4 … 2^23 seconds.</summary>
-    internal const int TtlBuckets = 24;
-
     private const int Capacity = 4096;
 
     private readonly SpscRing<LeaseEvent> _ring = new(Capacity);
     private readonly Queue<LeaseEvent> _spill = new();
-    private readonly long[] _ttlBuckets = new long[TtlBuckets + 1];
-    private readonly long[] _ttlSums = new long[TtlBuckets + 1];
     private bool _hasNews;
     private bool _starved;
     private long _granted;
@@ -66,9 +61,8 @@ internal sealed class LeaseFeed : ILeaseObserver
     /// <summary>Revokes applied since the start.</summary>
     internal long RevokeCount => Volatile.Read(ref _revoked);
 
-    /// <summary>Grants of at most 2^<paramref name="bucket"/> seconds and more than half of that; the last holds the rest.</summary>
-    internal (long Count, long Seconds) TtlBucket(int bucket) =>
-        (Volatile.Read(ref _ttlBuckets[bucket]), Volatile.Read(ref _ttlSums[bucket]));
+    /// <summary>The granted times, seconds: 1, 2, 4 … 2^23. Store writes, anybody reads.</summary>
+    internal OwnedDistribution Ttls { get; } = new(Distribution.Doubling(1, 24), 1);
 
     /// <summary>Raft: takes the next event.</summary>
     internal bool TryTake(out LeaseEvent item) => _ring.TryDequeue(out item);
@@ -109,14 +103,7 @@ internal sealed class LeaseFeed : ILeaseObserver
     /// <inheritdoc/>
     public void Granted(long id, long ttlSeconds)
     {
-        int bucket = 0;
-        while (bucket < TtlBuckets && ttlSeconds > 1L << bucket)
-        {
-            bucket++;
-        }
-
-        Volatile.Write(ref _ttlSums[bucket], _ttlSums[bucket] + ttlSeconds);
-        Volatile.Write(ref _ttlBuckets[bucket], _ttlBuckets[bucket] + 1);
+        Ttls.Observe(ttlSeconds);
         Volatile.Write(ref _granted, _granted + 1);
         Tell(new LeaseEvent(LeaseEventKind.Granted, id, ttlSeconds, 0));
     }

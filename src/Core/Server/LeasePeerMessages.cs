@@ -47,16 +47,17 @@ internal static class LeasePeerMessages
         return found && !reader.Failed;
     }
 
-    /// <summary>LeaseTimeToLiveRequest {1 ID, 2 keys}.</summary>
+    /// <summary>LeaseTimeToLiveRequest {1 ID}: the keys are not asked for, every member has them.</summary>
     internal static byte[] TimeToLive(in StoreQuery query)
     {
-        ulong keys = query.Keys ? 1u : 0;
-        byte[] body = new byte[ProtoSize.VarintFieldIfSet(1, (ulong)query.LeaseId) + ProtoSize.VarintFieldIfSet(2, keys)];
-        var writer = new ProtoWriter(body);
-        writer.WriteVarintFieldIfSet(1, (ulong)query.LeaseId);
-        writer.WriteVarintFieldIfSet(2, keys);
+        byte[] body = new byte[ProtoSize.VarintFieldIfSet(1, (ulong)query.LeaseId)];
+        new ProtoWriter(body).WriteVarintFieldIfSet(1, (ulong)query.LeaseId);
         return body;
     }
+
+    /// <summary>Remaining seconds of a LeaseTimeToLiveResponse {3 TTL}; -1: nobody knows the lease.</summary>
+    internal static long Remaining(ReadOnlySpan<byte> body)
+        => TryReadRenewed(body, out long seconds) ? seconds : 0; // the field is absent when zero
 
     /// <summary>A response without its first field, the header, which is the answering member's own.</summary>
     internal static byte[] WithoutHeader(ReadOnlySpan<byte> response)

@@ -1,6 +1,7 @@
 // LeaseQueries: answers of LeaseTimeToLive and LeaseLeases from the lease table. Store thread.
 //
-// Remaining time comes from the clock of deadlines; a lease whose grant the clock has not been told of has just begun.
+// Remaining time comes from the clock of deadlines; a lease whose grant the clock has not been told of has just begun. Where
+// this member does not lead, the leader has been asked for it; the keys are here as they are there.
 using System;
 using Cairn.Base;
 using Cairn.Core.Leases;
@@ -27,7 +28,8 @@ internal static class LeaseQueries
         long left = -1;
         if (found)
         {
-            left = clock.TryGet(query.LeaseId, nowNs, out LeaseTime time) ? time.RemainingSeconds : info.Ttl;
+            left = query.Remaining
+                ?? (clock.TryGet(query.LeaseId, nowNs, out LeaseTime time) ? time.RemainingSeconds : info.Ttl);
         }
 
         var writer = new ProtoWriter(output.GetSpan(48));

@@ -149,13 +149,25 @@ public sealed partial class Member
                 return outcome;
             }
 
-            if (call is not null)
+            if (call is null)
+            {
+                continue;
+            }
+
+            long left = LeasePeerMessages.Remaining(call.Response.Span);
+            if (!query.Keys || left < 0)
             {
                 slot.Response.Reset();
                 ResponseScratch.WriteHeader(ref slot.Response, Header, _counters.Revision);
                 slot.Response.Write(call.Response.Span);
                 return ErrorCode.None;
             }
+
+            // The keys are listed here: they may be more than members say to each other in one answer.
+            outcome = await ReadIndexAsync(slot, deadlineNs).ConfigureAwait(false);
+            return outcome == ErrorCode.None
+                ? await QueryAsync(slot, query with { Remaining = left }).ConfigureAwait(false)
+                : outcome;
         }
     }
 
@@ -285,7 +297,7 @@ public sealed partial class Member
                 return;
             }
 
-            _ = AnswerTimeToLiveAsync(request, new StoreQuery(StoreQueryKind.LeaseTimeToLive, query.Id, query.Keys));
+            _ = AnswerTimeToLiveAsync(request, new StoreQuery(StoreQueryKind.LeaseTimeToLive, query.Id));
         });
     }
 
@@ -304,8 +316,7 @@ public sealed partial class Member
             ErrorCode outcome = await LeaseTimeToLiveAsync(
                 slot, query, _clock.NowNs + Options.RequestTimeoutNs, mayForward: false).ConfigureAwait(false);
             byte[] body = outcome == ErrorCode.None ? LeasePeerMessages.WithoutHeader(slot.Response.WrittenSpan) : [];
-            bool fits = body.Length <= PeerCall.MaxBodyBytes;
-            request.Reply(fits ? outcome : ErrorCode.RequestTooLarge, fits ? body : []);
+            request.Reply(outcome, body);
         }
         finally
         {
@@ -373,9 +384,6 @@ public readonly struct LeaseFigures
     /// <summary>Leases that this member, leading, let expire.</summary>
     public long Expired => _clock.Expirations;
 
-    /// <summary>Number of bounds: 1, 2, 4 … seconds.</summary>
-    public static int TtlBounds => LeaseFeed.TtlBuckets;
-
-    /// <summary>Grants in (2^(i-1), 2^i] seconds; the bucket behind the last bound holds the rest.</summary>
-    public (long Count, long Seconds) TtlBucket(int bucket) => _feed.TtlBucket(bucket);
+    /// <summary>The granted times, seconds.</summary>
+    public Distribution Ttls => _feed.Ttls;
 }

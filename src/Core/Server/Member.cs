@@ -491,7 +491,7 @@ public sealed partial class Member : IDisposable
 /// <summary>What a query asks.</summary>
 public enum StoreQueryKind : byte
 {
-    /// <summary>LeaseTimeToLiveResponse of one lease; LeaderChanged where deadlines are not known.</summary>
+    /// <summary>LeaseTimeToLiveResponse of one lease; LeaderChanged where its time is neither known nor told.</summary>
     LeaseTimeToLive,
 }
 
@@ -499,4 +499,5 @@ public enum StoreQueryKind : byte
 /// <param name="Kind">What is asked.</param>
 /// <param name="LeaseId">Of LeaseTimeToLive.</param>
 /// <param name="Keys">Of LeaseTimeToLive: list the attached keys.</param>
-public readonly record struct StoreQuery(StoreQueryKind Kind, long LeaseId = 0, bool Keys = false);
+/// <param name="Remaining">Of LeaseTimeToLive: what the leader said, seconds.</param>
+public readonly record struct StoreQuery(StoreQueryKind Kind, long LeaseId = 0, bool Keys = false, long? Remaining = null);

@@ -122,7 +122,7 @@ internal sealed partial class StateMachine : IDisposable
         switch (query.Kind)
         {
             case StoreQueryKind.LeaseTimeToLive:
-                if (!clock.IsPrimary)
+                if (query.Remaining is null && !clock.IsPrimary)
                 {
                     return ErrorCode.LeaderChanged;
                 }

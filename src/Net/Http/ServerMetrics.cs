@@ -79,6 +79,7 @@ internal sealed class ServerMetrics
     {
         _page.Counter("etcd_debugging_lease_granted_total", "The total number of granted leases.",
             () => member.LeaseFigures.Granted);
+        _page.Histogram("etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.", member.LeaseFigures.Ttls);
         _page.Counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.",
             () => member.LeaseFigures.Revoked);
         _page.Counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.",

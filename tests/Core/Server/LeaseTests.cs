@@ -5,6 +5,7 @@ using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Core.Leases;
 using Cairn.Core.Protocol;
+using Cairn.Core.Server;
 using Xunit;
 using static Cairn.Core.Tests.Server.PolledCluster;
 
@@ -237,6 +238,59 @@ public sealed class LeaseTests
         cluster.Pass(4 * Second);
         Assert.Equal("v", node.Read("k"));
         cluster.Run(() => node.Read("k") is null, "the lease's end", 2 * Second);
+    }
+
+    [Fact]
+    public void TimeToLive_MoreKeysThanMembersSayToEachOther_AreListedByEveryMember()
+    {
+        const int Keys = 20;
+        string filler = new('k', 100_000); // together twice what one answer between members may hold
+        using var cluster = new PolledCluster(3);
+        cluster.StartAll();
+        Node leader = cluster.WaitForLeader();
+        Grant(cluster, leader, 7, 600);
+        for (int i = 0; i < Keys; i++)
+        {
+            Put(cluster, leader, i.ToString("d2", CultureInfo.InvariantCulture) + filler, 7);
+        }
+
+        foreach (Node node in cluster.Nodes)
+        {
+            byte[] answer = TimeToLive(cluster, node, 7, keys: true);
+            Assert.Equal((7UL, 600UL), (Requests.Varint(answer, 2), Requests.Varint(answer, 4)));
+            Assert.InRange(Requests.Varint(answer, 3), 500UL, 600UL);
+            Assert.Equal(node.Member!.Id, Requests.Varint(Requests.Field(answer, 1), 2));
+            var found = new HashSet<string>();
+            var reader = new ProtoReader(answer);
+            while (reader.NextField())
+            {
+                if (reader.Field == 5)
+                {
+                    found.Add(System.Text.Encoding.Latin1.GetString(reader.ReadBytes()));
+                }
+                else
+                {
+                    reader.Skip();
+                }
+            }
+
+            Assert.Equal(Keys, found.Count);
+            Assert.All(found, key => Assert.EndsWith(filler, key, System.StringComparison.Ordinal));
+            byte[] unknown = TimeToLive(cluster, node, 8, keys: true);
+            Assert.Equal(ulong.MaxValue, Requests.Varint(unknown, 3));
+            Assert.Null(Requests.Field(unknown, 5));
+        }
+    }
+
+    private static byte[] TimeToLive(PolledCluster cluster, Node node, long id, bool keys)
+    {
+        RequestSlot slot = node.Member!.Rent();
+        Task<ErrorCode> asking = node.Member.LeaseTimeToLiveAsync(
+            slot, new StoreQuery(StoreQueryKind.LeaseTimeToLive, id, keys), cluster.Clock.NowNs + (60 * Second)).AsTask();
+        Assert.Equal(ErrorCode.None, cluster.Await(asking, "time to live"));
+        byte[] answer = slot.Response.WrittenSpan.ToArray();
+        node.Member.Return(slot);
+        return answer;
     }
 
     private static void Grant(PolledCluster cluster, Node node, long id, long ttl)
