@@ -13,7 +13,6 @@
 using System;
 using System.Collections.Generic;
 using Cairn.Base;
-using Cairn.Core.Auth;
 using Cairn.Core.Leases;
 using Cairn.Core.Protocol;
 using Cairn.Core.Raft;
@@ -62,13 +61,11 @@ internal sealed unsafe class LeaseDuty
     private const long GatherNs = 20_000_000;
     private const long PutBackNs = 50_000_000;
     private const long ParkedScanNs = 10_000_000;
-    private static readonly byte[] s_root = "root"u8.ToArray();
 
     private readonly RaftCore _core;
     private readonly LeaseFeed _feed;
     private readonly SlotPool _slots;
     private readonly NativePool _pool;
-    private readonly AuthStore _auth;
     private readonly MemberCounters _counters;
     private readonly IWaker _store;
     private readonly long _proofNs;
@@ -89,7 +86,6 @@ internal sealed unsafe class LeaseDuty
         LeaseFeed feed,
         SlotPool slots,
         NativePool pool,
-        AuthStore auth,
         MemberCounters counters,
         IWaker store)
     {
@@ -98,7 +94,6 @@ internal sealed unsafe class LeaseDuty
         _feed = feed;
         _slots = slots;
         _pool = pool;
-        _auth = auth;
         _counters = counters;
         _store = store;
         _proofNs = 3L * options.HeartbeatMs * 1_000_000;
@@ -358,7 +353,7 @@ internal sealed unsafe class LeaseDuty
 
     private void Write(ref RaftProposal proposal, RequestKind kind, LeaseIdRequest request)
     {
-        RequestSlot slot = RentSlot();
+        RequestSlot slot = _slots.Rent(); // it only lends its writer, its number and its user
         var writer = new ProtoWriter(slot.BeginRequest(kind, request.Size));
         request.Write(ref writer);
         Take(ref proposal, slot);
@@ -372,7 +367,7 @@ internal sealed unsafe class LeaseDuty
             size += ProtoSize.BytesField(1, CheckpointSize(id, seconds));
         }
 
-        RequestSlot slot = RentSlot();
+        RequestSlot slot = _slots.Rent(); // it only lends its writer, its number and its user
         var writer = new ProtoWriter(slot.BeginRequest(RequestKind.LeaseCheckpoint, size));
         foreach ((long id, long seconds) in checkpoints)
         {
@@ -387,20 +382,6 @@ internal sealed unsafe class LeaseDuty
 
     private static int CheckpointSize(long id, long seconds) =>
         ProtoSize.VarintFieldIfSet(1, (ulong)id) + ProtoSize.VarintFieldIfSet(2, (ulong)seconds);
-
-    /// <summary>A slot that only lends its writer and its number. The member itself asks, with every right.</summary>
-    private RequestSlot RentSlot()
-    {
-        RequestSlot slot = _slots.Rent();
-        AuthView auth = _auth.View;
-        if (auth.IsEnabled)
-        {
-            slot.Username = s_root;
-            slot.AuthRevision = auth.Revision;
-        }
-
-        return slot;
-    }
 
     private static void Take(ref RaftProposal proposal, RequestSlot slot)
     {

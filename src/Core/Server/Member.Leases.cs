@@ -212,7 +212,7 @@ public sealed partial class Member
 
         _parts.Machine.Leases.Observer = _feed;
         return new LeaseDuty(
-            Options, _parts.Core, clock, _feed, _slots, environment.Pool, _parts.Machine.Auth, _counters, _storeCell);
+            Options, _parts.Core, clock, _feed, _slots, environment.Pool, _counters, _storeCell);
     }
 
     /// <summary>A leader whose raft thread has not been seen for a while asks a quorum before it decides about leases.</summary>

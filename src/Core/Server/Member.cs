@@ -14,7 +14,6 @@ using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
 using Cairn.Btree;
-using Cairn.Core.Auth;
 using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Mvcc.Watch;
@@ -62,7 +61,6 @@ public sealed partial class Member : IDisposable
     private readonly MemberParts _parts;
     private readonly MemberCounters _counters = new();
     private readonly SlotPool _slots;
-    private static readonly byte[] s_root = "root"u8.ToArray();
     private readonly Intake _intake;
     private readonly MpscRing<StoreCommand> _commands = new(1024);
     private readonly RaftActor _raft;
@@ -111,7 +109,8 @@ public sealed partial class Member : IDisposable
         _inbox = new PeerInbox(environment.Pool, raftCell);
         Identity = new PeerIdentity(
             parts.Identity.ClusterId, parts.Identity.MemberId, parts.Boot, parts.Identity.StorageId, options.ServerVersion);
-        _slots = new SlotPool(environment.Pool, Id, environment.Clock.UnixMilliseconds, options.RequestSlots);
+        _slots = new SlotPool(
+            environment.Pool, Id, environment.Clock.UnixMilliseconds, options.RequestSlots, () => parts.Machine.Auth.View);
         _intake = new Intake(options, _counters, _clock, raftCell, _slots);
         _duties = new Duties(
             options, _counters, _intake, parts.Machine, Id, ClusterId, environment.Log, _ready);
@@ -211,23 +210,7 @@ public sealed partial class Member : IDisposable
     public Task Stopped => _stopped.Task;
 
     /// <summary>A slot with a fresh id; give it back with <see cref="Return"/> exactly once.</summary>
-    /// <remarks>
-    /// Auth calls are not served yet and everybody is let in (the seam in StateMachine). Where a directory has auth
-    /// enabled, entries are therefore proposed as root at the present auth revision: an etcd that replays them would
-    /// otherwise refuse what was applied here, and the two would differ.
-    /// </remarks>
-    public RequestSlot Rent()
-    {
-        RequestSlot slot = _slots.Rent();
-        AuthView auth = _parts.Machine.Auth.View;
-        if (auth.IsEnabled)
-        {
-            slot.Username = s_root;
-            slot.AuthRevision = auth.Revision;
-        }
-
-        return slot;
-    }
+    public RequestSlot Rent() => _slots.Rent();
 
     /// <summary>The caller's part of the slot ends; Response and payload are dead.</summary>
     /// <param name="slot">Completed, never submitted, or given up with <see cref="RequestSlot.TryAbandon"/>.</param>

@@ -33,7 +33,6 @@ internal sealed partial class StateMachine : IDisposable
     private readonly ILogger _log;
     private readonly LeaseKeySet _revokedKeys = new();
     private readonly ResponseScratch _scratch;
-    private SeamAuthorizer _authorizer;
     private MvccStore _store;
     private Cluster _cluster;
     private AlarmStore _alarms;
@@ -62,7 +61,6 @@ internal sealed partial class StateMachine : IDisposable
         _fatal = environment.Fatal;
         _log = environment.Log;
         _scratch = new ResponseScratch(environment.Pool);
-        _authorizer = new SeamAuthorizer(auth);
         Discarded = new NativeBuffer(environment.Pool);
     }
 
@@ -139,7 +137,6 @@ internal sealed partial class StateMachine : IDisposable
     {
         Leases.Dispose();
         Leases = loaded.Leases;
-        _authorizer = new SeamAuthorizer(loaded.Auth);
         Volatile.Write(ref _alarms, loaded.Alarms);
         Volatile.Write(ref _auth, loaded.Auth);
         Volatile.Write(ref _cluster, cluster);
@@ -171,7 +168,7 @@ internal sealed partial class StateMachine : IDisposable
         }
 
         AuthInfo who = new(request.Username, request.AuthRevision);
-        refusal = EntryAuthorizer.Authorize(_authorizer, request.Kind, request.Body, in who, Leases);
+        refusal = EntryAuthorizer.Authorize(_auth, request.Kind, request.Body, in who, Leases);
         if (refusal != ErrorCode.None)
         {
             return refusal;
@@ -384,16 +381,4 @@ internal sealed partial class StateMachine : IDisposable
         AlarmKind.Corrupt => "CORRUPT",
         _ => "NONE",
     };
-
-    /// <summary>
-    /// Stands at the Authorize seam until auth is served: entries that name a user (a real etcd wrote them) are judged
-    /// as etcd judges them, entries without one are allowed.
-    /// </summary>
-    private sealed class SeamAuthorizer(AuthStore auth) : IAuthorizer
-    {
-        public bool IsEnabled => auth.IsEnabled;
-
-        public ErrorCode Authorize(in AuthInfo who, in AuthNeed need) =>
-            who.UserName.IsEmpty ? ErrorCode.None : auth.Authorize(who, need);
-    }
 }

@@ -82,6 +82,23 @@ public sealed class FixtureTests
     }
 
     [Fact]
+    public void Auth_EntryWithoutUser_IsRefusedAsEtcdRefusedIt()
+    {
+        using TempDir dir = TempDir.CopyOf(Fixture.Auth);
+        using PolledMember polled = PolledMember.Open(OptionsFor(dir.Path));
+        RequestSlot slot = polled.Member.Rent();
+        slot.Username = default;
+        slot.AuthRevision = 0;
+        byte[] put = Requests.Put("k", "v");
+        put.CopyTo(slot.BeginRequest(RequestKind.Put, put.Length));
+        Assert.Equal(ErrorCode.UserEmpty, polled.Await(polled.Member.ProposeAsync(slot), "put by nobody"));
+        polled.Member.Return(slot);
+        Assert.Null(polled.Get("k"));
+        Assert.Equal(ErrorCode.None, polled.Put("k", "v"));
+        Assert.Equal("v", polled.Get("k"));
+    }
+
+    [Fact]
     public void Auth_WithoutSnapshotFile_FindsItsMembershipInTheLog()
     {
         using TempDir dir = TempDir.CopyOf(Fixture.Auth);
