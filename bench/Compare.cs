@@ -4,6 +4,9 @@
 //                CPU per request is what a machine can be asked twice; throughput on shared cores is not.
 //   latency      one client, one request at a time, puts of 256 bytes; beside it the disk's own fdatasync distribution,
 //                because on most disks that is nearly all of it.
+//   watch        fanout, watchmemory, behind, watchlatency: Compare.Watch.cs.
+//   lease        expiry, keepalive: Compare.Lease.cs.
+//   cluster      three members of each: Compare.Cluster.cs.
 //   memory       a million keys of 32 + 256 bytes: resident memory after the load and after a restart, start to ready.
 using System;
 using System.Collections.Generic;
@@ -90,6 +93,13 @@ internal sealed partial class Compare
             Memory();
         }
 
+        WatchParts();
+        LeaseParts();
+        if (Wanted("cluster"))
+        {
+            ClusterOfThree();
+        }
+
         Directory.Delete(_folder, recursive: true);
         return 0;
     }
@@ -105,7 +115,7 @@ internal sealed partial class Compare
 
     private bool Wanted(string part) => _parts.Count == 0 || _parts.Contains(part);
 
-    private Server Fresh(string name, string binary)
+    private Server Fresh(string name, string binary, params string[] more)
     {
         string data = Path.Combine(_folder, name);
         if (Directory.Exists(data))
@@ -113,7 +123,7 @@ internal sealed partial class Compare
             Directory.Delete(data, recursive: true);
         }
 
-        return new Server(name, binary, data);
+        return new Server(name, binary, data, more);
     }
 
     private void Load(string what, string path, byte[] message, int requests, Server etcd, Server cairn, double limit)
@@ -152,12 +162,12 @@ internal sealed partial class Compare
     }
 
     /// <summary>Runs h2load; returns its wall seconds. Fails unless every request succeeded.</summary>
-    private static double H2Load(Server server, string path, string body, int requests)
+    private static double H2Load(Server server, string path, string body, int requests, int connections = 10, int streams = 10)
     {
         ProcessStartInfo start = new("h2load") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string argument in new[]
         {
-            "-n", F(requests, "0"), "-c", "10", "-m", "10", "-t", "1", "-d", body, "-H", "content-type: application/grpc",
+            "-n", F(requests, "0"), "-c", F(connections, "0"), "-m", F(streams, "0"), "-t", "1", "-d", body, "-H", "content-type: application/grpc",
             "-H", "te: trailers", $"http://127.0.0.1:{server.Port}{path}",
         })
         {

@@ -21,17 +21,27 @@ internal sealed class Http2Client : IDisposable
     private readonly Dictionary<string, byte[]> _headers = [];
     private uint _streamId = 1;
     private int _received;
+    private int _answerBytes;
 
-    public Http2Client(int port)
+    /// <param name="port">On the loopback address.</param>
+    /// <param name="readTimeout">Milliseconds that an answer may take.</param>
+    public Http2Client(int port, int readTimeout = 30_000)
     {
         _tcp = new TcpClient("127.0.0.1", port) { NoDelay = true };
         _stream = _tcp.GetStream();
-        _stream.ReadTimeout = 30_000;
+        _stream.ReadTimeout = readTimeout;
 
         // SETTINGS: HEADER_TABLE_SIZE 0, so that the server sends no references to a table we do not keep; large windows.
         byte[] settings = [.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, 0, 0, 12, FrameSettings, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
         byte[] window = [0, 0, 4, FrameWindowUpdate, 0, 0, 0, 0, 0, 0x7f, 0xf0, 0, 0];
         _stream.Write([.. settings, .. window]);
+    }
+
+    /// <summary>One call; the bytes of its answer.</summary>
+    public int CallForBytes(string path, ReadOnlySpan<byte> message)
+    {
+        _answerBytes = 0;
+        return Call(path, message) == 0 ? _answerBytes : throw new IOException(path + " was refused");
     }
 
     /// <summary>One call; returns 0 when the answer carried data and a clean end, -1 when it ended without data.</summary>
@@ -74,6 +84,7 @@ internal sealed class Http2Client : IDisposable
                     throw new IOException("the server reset the stream");
                 case FrameData:
                     data |= length > 0;
+                    _answerBytes += length;
                     Credit(length);
                     break;
                 default:

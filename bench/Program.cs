@@ -14,7 +14,7 @@ internal static class Program
 
         if (arguments.Length == 0 || arguments[0] != "compare")
         {
-            Console.Error.WriteLine("usage: bench/compare [--pairs=N] [--scale=X] [range|put|latency|memory]…");
+            Console.Error.WriteLine("usage: bench/compare [--pairs=N] [--scale=X] [range|put|latency|memory|watch|lease|cluster]…");
             return 2;
         }
 

@@ -8,6 +8,7 @@ using System.Globalization;
 using System.IO;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using System.Threading;
 
 namespace Cairn.Bench;
@@ -16,14 +17,28 @@ internal sealed class Server : IDisposable
 {
     private const double TicksPerSecond = 100;
     private readonly Process _process;
+    private readonly long _began;
 
-    /// <summary>Starts the server and waits until it answers a linearizable range.</summary>
-    public Server(string name, string binary, string data)
+    /// <summary>Starts a lone member and waits until it answers a linearizable range.</summary>
+    public Server(string name, string binary, string data, params string[] more)
+        : this(name, binary, data, "bench", FreePort(), $"http://127.0.0.1:{FreePort()}", null, more)
+    {
+        WaitUntilReady();
+    }
+
+    /// <summary>Starts a member; it can serve once enough others of its cluster run.</summary>
+    /// <param name="name">For tables.</param>
+    /// <param name="binary">What to run.</param>
+    /// <param name="data">Its directory.</param>
+    /// <param name="member">Its name in the cluster.</param>
+    /// <param name="port">Client port.</param>
+    /// <param name="peerUrl">Its address for the other members.</param>
+    /// <param name="cluster">All members; null: it is alone.</param>
+    /// <param name="more">Further options.</param>
+    public Server(string name, string binary, string data, string member, int port, string peerUrl, string? cluster, params string[] more)
     {
         Name = name;
-        Port = FreePort();
-        int peer = FreePort();
-        string peerUrl = $"http://127.0.0.1:{peer}";
+        Port = port;
         ProcessStartInfo start = new(binary)
         {
             UseShellExecute = false,
@@ -32,16 +47,21 @@ internal sealed class Server : IDisposable
         };
         foreach (string argument in new[]
         {
-            "--name", "bench", "--data-dir", data, "--log-level", "error",
+            "--name", member, "--data-dir", data, "--log-level", "error",
             "--listen-client-urls", $"http://127.0.0.1:{Port}", "--advertise-client-urls", $"http://127.0.0.1:{Port}",
-            "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", "bench=" + peerUrl,
+            "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", cluster ?? member + "=" + peerUrl,
             "--quota-backend-bytes", "8589934592",
         })
         {
             start.ArgumentList.Add(argument);
         }
 
-        long began = Stopwatch.GetTimestamp();
+        foreach (string argument in more)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        _began = Stopwatch.GetTimestamp();
         _process = Process.Start(start)!;
         _process.OutputDataReceived += static (_, _) => { };
         _process.ErrorDataReceived += static (_, e) =>
@@ -53,11 +73,16 @@ internal sealed class Server : IDisposable
         };
         _process.BeginErrorReadLine();
         _process.BeginOutputReadLine();
+    }
+
+    /// <summary>Waits until the server answers a linearizable range.</summary>
+    public void WaitUntilReady()
+    {
         while (true)
         {
             if (_process.HasExited)
             {
-                throw new InvalidOperationException($"{binary} ended with {_process.ExitCode}");
+                throw new InvalidOperationException($"{Name} ended with {_process.ExitCode}");
             }
 
             try
@@ -73,15 +98,15 @@ internal sealed class Server : IDisposable
                 // Not listening yet.
             }
 
-            if (Stopwatch.GetElapsedTime(began).TotalSeconds > 120)
+            if (Stopwatch.GetElapsedTime(_began).TotalSeconds > 120)
             {
-                throw new TimeoutException($"{binary} is not ready after two minutes");
+                throw new TimeoutException($"{Name} is not ready after two minutes");
             }
 
             Thread.Sleep(2);
         }
 
-        StartToReady = Stopwatch.GetElapsedTime(began).TotalSeconds;
+        StartToReady = Stopwatch.GetElapsedTime(_began).TotalSeconds;
     }
 
     public string Name { get; }
@@ -89,17 +114,24 @@ internal sealed class Server : IDisposable
     public int Port { get; }
 
     /// <summary>Seconds from exec to the first answer.</summary>
-    public double StartToReady { get; }
+    public double StartToReady { get; private set; }
 
     /// <summary>Seconds of CPU time so far, resolution 10 ms.</summary>
-    public double CpuSeconds
+    public double CpuSeconds => Cpu($"/proc/{_process.Id}/stat");
+
+    /// <summary>The same of its threads with a name; NaN when there is none. Go's threads have no names.</summary>
+    public double ThreadCpuSeconds(string thread)
     {
-        get
+        double sum = double.NaN;
+        foreach (string task in Directory.GetDirectories($"/proc/{_process.Id}/task"))
         {
-            string stat = File.ReadAllText($"/proc/{_process.Id}/stat");
-            string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            return (double.Parse(fields[11], CultureInfo.InvariantCulture) + double.Parse(fields[12], CultureInfo.InvariantCulture)) / TicksPerSecond;
+            if (File.ReadAllText(task + "/comm").Trim() == thread)
+            {
+                sum = (double.IsNaN(sum) ? 0 : sum) + Cpu(task + "/stat");
+            }
         }
+
+        return sum;
     }
 
     /// <summary>A memory line of /proc/PID/status in MiB: RssAnon, RssFile, VmRSS.</summary>
@@ -117,13 +149,37 @@ internal sealed class Server : IDisposable
     }
 
     /// <summary>The server's own metrics page.</summary>
-    public string Metrics()
+    public string Metrics() => Page("/metrics");
+
+    /// <summary>A number of it; NaN when there is none.</summary>
+    public double Metric(string name)
+    {
+        foreach (string line in Metrics().Split('\n'))
+        {
+            if (line.StartsWith(name + " ", StringComparison.Ordinal))
+            {
+                return double.Parse(line[name.Length..].Trim(), CultureInfo.InvariantCulture);
+            }
+        }
+
+        return double.NaN;
+    }
+
+    /// <summary>Any page over HTTP/1.1, with its head.</summary>
+    public string Page(string path)
     {
         using TcpClient client = new("127.0.0.1", Port);
         using NetworkStream stream = client.GetStream();
-        stream.Write("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"u8);
-        using StreamReader reader = new(stream);
+        stream.Write(Encoding.ASCII.GetBytes($"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        using StreamReader reader = new(stream, Encoding.Latin1);
         return reader.ReadToEnd();
+    }
+
+    /// <summary>SIGKILL, and the wait for its end.</summary>
+    public void Kill()
+    {
+        _process.Kill();
+        _process.WaitForExit();
     }
 
     /// <summary>SIGTERM and the wait for its end.</summary>
@@ -151,7 +207,14 @@ internal sealed class Server : IDisposable
         _process.Dispose();
     }
 
-    private static int FreePort()
+    private static double Cpu(string path)
+    {
+        string stat = File.ReadAllText(path);
+        string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+        return (double.Parse(fields[11], CultureInfo.InvariantCulture) + double.Parse(fields[12], CultureInfo.InvariantCulture)) / TicksPerSecond;
+    }
+
+    public static int FreePort()
     {
         using TcpListener listener = new(IPAddress.Loopback, 0);
         listener.Start();
