@@ -82,7 +82,15 @@ internal sealed partial class Http2Call
 
                 // Padding is nobody's to consume.
                 Credit(whole - length);
-                _readable.Set();
+                if (Method.ContinuesInPlace)
+                {
+                    _readable.SetHere();
+                }
+                else
+                {
+                    _readable.Set();
+                }
+
                 break;
             default:
                 ClientEnded = end;

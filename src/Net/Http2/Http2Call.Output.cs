@@ -91,6 +91,37 @@ internal sealed partial class Http2Call
         }
     }
 
+    public override bool TakesFrameParts => !_gzip;
+
+    public override void WriteFrames(ReadOnlySpan<byte> frames)
+    {
+        if (_gzip)
+        {
+            base.WriteFrames(frames);
+            return;
+        }
+
+        lock (_gate)
+        {
+            _begun = true;
+            if (!_gone)
+            {
+                _out.Append(frames);
+            }
+        }
+
+        Interlocked.Add(ref _server.BytesSent, frames.Length);
+    }
+
+    public override void CountFrames(int messages)
+    {
+        if (!_gzip)
+        {
+            MessagesSent += messages;
+            Interlocked.Add(ref _server.BytesSent, -(long)messages * RpcFrame.HeaderSize);
+        }
+    }
+
     public override ValueTask<bool> FlushAsync()
     {
         bool full;
@@ -127,6 +158,7 @@ internal sealed partial class Http2Call
         }
 
         bool done = false;
+        bool flushed = false;
         lock (_gate)
         {
             if (!_begun)
@@ -153,6 +185,18 @@ internal sealed partial class Http2Call
             if (_flushing && _out.Length <= Http2Limits.StreamLow)
             {
                 _flushing = false;
+                flushed = true;
+            }
+        }
+
+        if (flushed)
+        {
+            if (Method.ContinuesInPlace && !done)
+            {
+                _flushed.SetHere();
+            }
+            else
+            {
                 _flushed.Set();
             }
         }

@@ -3,6 +3,8 @@
 // Thread     Begun, resumed and ended on the loop's thread; a handler that waits may go on elsewhere, and then reads and writes
 //            through the queues under the gate. What must happen on the loop is posted there (Http2Loop.Post).
 // Lifetime   Pooled by the loop: free again when the handler has ended and the stream is closed, whichever comes last.
+// Streams    A handler's waits end in the pool; of methods that say so (RpcMethod.ContinuesInPlace) on the loop's thread,
+//            but never inside the handler's own call nor while the loop looks through its connections to end them.
 // Steps      A unary call in steps is resumed on the loop: a request slot completes it in place (IRunsInPlace), on whatever
 //            thread, and all that does there is to post.
 using System;
@@ -31,6 +33,9 @@ internal enum CallSignals
 
     /// <summary>Request bytes were read; the client may send more.</summary>
     Consumed = 8,
+
+    /// <summary>The handler has been notified and goes on here.</summary>
+    Notified = 16,
 }
 
 /// <summary>Our own engine's side of <see cref="RpcCall"/>.</summary>
@@ -211,6 +216,11 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
             Pump();
         }
 
+        if ((signals & CallSignals.Notified) != 0)
+        {
+            _signal?.SetHere();
+        }
+
         if ((signals & CallSignals.Resumed) != 0)
         {
             Drive();
@@ -263,7 +273,20 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
 
     public override ValueTask WaitAsync() => IsOver ? ValueTask.CompletedTask : _signal!.WaitAsync();
 
-    public override void Notify() => _signal?.Set();
+    public override void Notify()
+    {
+        if (_signal is { } signal)
+        {
+            if (Method.ContinuesInPlace)
+            {
+                Post(CallSignals.Notified);
+            }
+            else
+            {
+                signal.Set();
+            }
+        }
+    }
 
     public override void End(RpcCode code, string message)
     {

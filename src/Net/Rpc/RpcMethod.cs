@@ -87,6 +87,12 @@ public sealed class RpcMethod
     /// <summary>Its handler may sleep and is ended from outside.</summary>
     public bool MayWait => Kind != RpcKind.Unary || IsLong;
 
+    /// <summary>
+    /// The handler of this stream does little between two waits and may therefore go on where its wait ends: on an I/O
+    /// thread that serves others as well, if the engine has such. Otherwise it always goes on in the pool.
+    /// </summary>
+    public bool ContinuesInPlace { get; init; }
+
     /// <summary>True when somebody serves it.</summary>
     public bool IsServed => Handler is not null || Steps is not null;
 

@@ -3,7 +3,8 @@
 //
 // Thread     Set: any. WaitAsync: one task at a time.
 // Why        A stream's handler sleeps here between answers; whoever has something for it (the hub, its own read
-//            loop, the end of the call) sets it. The continuation runs on the pool, never on the setter's thread.
+//            loop, the end of the call) sets it. The continuation runs on the pool, unless the setter says that it may
+//            run on the setter's own thread (SetHere).
 using System;
 using System.Threading;
 using System.Threading.Tasks;
@@ -25,21 +26,18 @@ internal sealed class RpcSignal : IValueTaskSource, IThreadPoolWorkItem
     /// <summary>Lets the waiter go on, or the next wait end at once.</summary>
     public void Set()
     {
-        int seen = Volatile.Read(ref _state);
-        while (seen != Signalled)
+        if (TrySet())
         {
-            int before = Interlocked.CompareExchange(ref _state, seen == Waiting ? Idle : Signalled, seen);
-            if (before == seen)
-            {
-                if (seen == Waiting)
-                {
-                    _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
-                }
+            _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
 
-                return;
-            }
-
-            seen = before;
+    /// <summary>As <see cref="Set"/>, but the waiter goes on inside this call.</summary>
+    public void SetHere()
+    {
+        if (TrySet())
+        {
+            _source.SetResult(true);
         }
     }
 
@@ -71,4 +69,22 @@ internal sealed class RpcSignal : IValueTaskSource, IThreadPoolWorkItem
     void IValueTaskSource.OnCompleted(
         Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
         => _source.OnCompleted(continuation, state, token, flags);
+
+    // True: somebody waited, and the caller has to run him.
+    private bool TrySet()
+    {
+        int seen = Volatile.Read(ref _state);
+        while (seen != Signalled)
+        {
+            int before = Interlocked.CompareExchange(ref _state, seen == Waiting ? Idle : Signalled, seen);
+            if (before == seen)
+            {
+                return seen == Waiting;
+            }
+
+            seen = before;
+        }
+
+        return false;
+    }
 }

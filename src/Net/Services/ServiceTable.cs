@@ -30,8 +30,8 @@ internal static class ServiceTable
             => methods.Add(new RpcMethod(service, name, RpcKind.Unary, handler) { IsLong = true });
         void ServerStream(string service, string name, RpcHandler? handler = null)
             => methods.Add(new RpcMethod(service, name, RpcKind.ServerStream, handler));
-        void Bidi(string service, string name, RpcHandler? handler = null)
-            => methods.Add(new RpcMethod(service, name, RpcKind.BidiStream, handler));
+        void BidiInPlace(string service, string name, RpcHandler? handler = null)
+            => methods.Add(new RpcMethod(service, name, RpcKind.BidiStream, handler) { ContinuesInPlace = true });
 
         const string Kv = "etcdserverpb.KV";
         Steps(Kv, "Range", kv.Range);
@@ -41,12 +41,12 @@ internal static class ServiceTable
         Steps(Kv, "Compact", kv.Compact);
         ServerStream(Kv, "RangeStream", stream.RangeStreamAsync);
 
-        Bidi("etcdserverpb.Watch", "Watch", watch.WatchAsync);
+        BidiInPlace("etcdserverpb.Watch", "Watch", watch.WatchAsync);
 
         const string Lease = "etcdserverpb.Lease";
         Steps(Lease, "LeaseGrant", lease.Grant);
         Steps(Lease, "LeaseRevoke", lease.Revoke);
-        Bidi(Lease, "LeaseKeepAlive", new LeaseKeepAlive(port).KeepAliveAsync);
+        BidiInPlace(Lease, "LeaseKeepAlive", new LeaseKeepAlive(port).KeepAliveAsync);
         Unary(Lease, "LeaseTimeToLive", lease.TimeToLiveAsync);
         Unary(Lease, "LeaseLeases", lease.LeasesAsync);
 
