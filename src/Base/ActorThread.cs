@@ -68,37 +68,9 @@ public sealed unsafe class ActorThread : IWaker, IDisposable
         }
     }
 
-    public void Wake()
-    {
-        // The caller's enqueue must be visible before the word is looked at: with store and load reordered, this
-        // read could see a stale "pending" that the actor is just consuming, and the wake would be lost.
-        Interlocked.MemoryBarrier();
-        while (true)
-        {
-            int word = Volatile.Read(ref *_word);
-            switch (word)
-            {
-                case Running when Swap(Running, Pending):
-                case Borrowed when Swap(Borrowed, BorrowedPending):
-                case Pending:
-                case BorrowedPending:
-                    return;
-                case Asleep when Carrier is { IsCarryingHere: true } carrier:
-                    if (TryBorrow())
-                    {
-                        carrier.Add(this);
-                        return;
-                    }
+    public void Wake() => Wake(lends: true);
 
-                    break;
-                case Asleep when Swap(Asleep, Pending):
-                    _ = Libc.Futex(Libc.FutexNumber, _word, Libc.FutexWakePrivate, 1, null, 0, 0);
-                    return;
-                default:
-                    break;
-            }
-        }
-    }
+    public void WakeElsewhere() => Wake(lends: false);
 
     /// <summary>Stops the loop. The wake word is kept for ever: a late Wake from another thread must not fault.</summary>
     public void Dispose() => Stop();
@@ -140,6 +112,38 @@ public sealed unsafe class ActorThread : IWaker, IDisposable
     {
         _ = Interlocked.Exchange(ref *_word, Pending);
         _ = Libc.Futex(Libc.FutexNumber, _word, Libc.FutexWakePrivate, 1, null, 0, 0);
+    }
+
+    private void Wake(bool lends)
+    {
+        // The caller's enqueue must be visible before the word is looked at: with store and load reordered, this
+        // read could see a stale "pending" that the actor is just consuming, and the wake would be lost.
+        Interlocked.MemoryBarrier();
+        while (true)
+        {
+            int word = Volatile.Read(ref *_word);
+            switch (word)
+            {
+                case Running when Swap(Running, Pending):
+                case Borrowed when Swap(Borrowed, BorrowedPending):
+                case Pending:
+                case BorrowedPending:
+                    return;
+                case Asleep when lends && Carrier is { IsCarryingHere: true } carrier:
+                    if (TryBorrow())
+                    {
+                        carrier.Add(this);
+                        return;
+                    }
+
+                    break;
+                case Asleep when Swap(Asleep, Pending):
+                    _ = Libc.Futex(Libc.FutexNumber, _word, Libc.FutexWakePrivate, 1, null, 0, 0);
+                    return;
+                default:
+                    break;
+            }
+        }
     }
 
     private bool Swap(int from, int to) => Interlocked.CompareExchange(ref *_word, to, from) == from;

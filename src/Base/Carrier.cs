@@ -8,6 +8,8 @@
 //           finds a stage awake was not alone, and neither will the next be: with many clients, every round begins with
 //           one that finds all asleep and would only keep its thread from reading the others' requests. So after such a
 //           meeting a number of pieces go the usual way.
+// Guests    An actor behind the pipeline that is woken now and then (the hub of watchers): it is borrowed when it sleeps, but
+//           whether it sleeps says nothing about the write being alone. Its waker says when a turn would be long.
 // Blocking  The carrying thread does what the stages do, an fdatasync included. It is one thread at a time per carrier.
 // Bound     Polls are counted; past the bound everything goes to the stages' own threads.
 using System;
@@ -32,13 +34,24 @@ public sealed class Carrier
 
     /// <param name="stages">The actors that may be borrowed; not started yet, and of no other carrier.</param>
     public Carrier(params ReadOnlySpan<ActorThread> stages)
+        : this(stages, guest: null)
+    {
+    }
+
+    /// <param name="stages">The actors of the pipeline; not started yet, and of no other carrier.</param>
+    /// <param name="guest">Borrowed as well if it happens to sleep; may be null.</param>
+    public Carrier(ReadOnlySpan<ActorThread> stages, ActorThread? guest)
     {
         _stages = stages.ToArray();
-        _woken = new ActorThread[_stages.Length];
+        _woken = new ActorThread[_stages.Length + 1];
         foreach (ActorThread stage in _stages)
         {
-            Invariant.Check(stage.Carrier is null, "an actor has one carrier");
-            stage.Carrier = this;
+            Join(stage);
+        }
+
+        if (guest is not null)
+        {
+            Join(guest);
         }
     }
 
@@ -105,6 +118,12 @@ public sealed class Carrier
 
     /// <summary>A stage the carrying thread has borrowed by waking it.</summary>
     internal void Add(ActorThread stage) => _woken[_wokenCount++] = stage;
+
+    private void Join(ActorThread stage)
+    {
+        Invariant.Check(stage.Carrier is null, "an actor has one carrier");
+        stage.Carrier = this;
+    }
 
     private ActorThread TakeFirst()
     {

@@ -38,6 +38,9 @@ public interface IWaker
 {
     /// <summary>Wakes the actor; returns at once. A wake between two polls is never lost.</summary>
     void Wake();
+
+    /// <summary>The same, but the actor's turn is long: the calling thread must not take it (<see cref="Carrier"/>).</summary>
+    void WakeElsewhere() => Wake();
 }
 
 /// <summary>A loop body with one owner: everything it holds is touched only from <see cref="Poll"/>.</summary>

@@ -53,6 +53,8 @@ internal sealed class WakerCell : IWaker
     }
 
     public void Wake() => Target?.Wake();
+
+    public void WakeElsewhere() => Target?.WakeElsewhere();
 }
 
 /// <summary>One running member.</summary>

@@ -133,7 +133,13 @@ public sealed class MemberHost : IAsyncDisposable
         // With busy polling nobody ever sleeps, so nothing could be borrowed.
         if (!_options.BusyPoll)
         {
-            Member.Carrier = new Carrier(_threads[0], _threads[1], _threads[2]);
+            int watch = 0;
+            while (!ReferenceEquals(Member.Actors[watch].Actor, Member.Watch))
+            {
+                watch++;
+            }
+
+            Member.Carrier = new Carrier([_threads[0], _threads[1], _threads[2]], guest: _threads[watch]);
         }
 
         foreach (ActorThread thread in _threads)
