@@ -106,13 +106,23 @@ public sealed class AllocationTests
             call.Run(handler, request);
         }
 
-        long before = GC.GetTotalAllocatedBytes(precise: true);
-        for (int i = 0; i < Measured; i++)
+        // The least of several: what happens once a second is not the calls', and on a loaded machine a round may take many.
+        long allocated = long.MaxValue;
+        for (int round = 0; round < 5; round++)
         {
-            call.Run(handler, request);
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            for (int i = 0; i < Measured; i++)
+            {
+                call.Run(handler, request);
+            }
+
+            allocated = Math.Min(allocated, GC.GetTotalAllocatedBytes(precise: true) - before);
+            if (allocated < Slack)
+            {
+                break;
+            }
         }
 
-        long allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
         Assert.True(allocated < Slack, $"{name}: {allocated} bytes in {Measured} calls, {(double)allocated / Measured:F1} a call");
     }
 
