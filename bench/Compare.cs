@@ -110,8 +110,13 @@ internal sealed partial class Compare
 
     private static string F(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
 
+    /// <param name="what">First column.</param>
+    /// <param name="etcd">One value a pair.</param>
+    /// <param name="cairn">As many.</param>
+    /// <param name="format">Of the values.</param>
+    /// <param name="limit">Of the ratio from above; negative: from below; 0: none.</param>
     private static void Row(string what, IReadOnlyList<double> etcd, IReadOnlyList<double> cairn, string format, double limit) =>
-        Write($"| {what} | {Samples.Show(etcd, format)} | {Samples.Show(cairn, format)} | **{Samples.Show(Samples.Ratios(cairn, etcd), "0.00")}** | {(limit > 0 ? "≤ " + F(limit, "0.##") : "")} |");
+        Write($"| {what} | {Samples.Show(etcd, format)} | {Samples.Show(cairn, format)} | **{Samples.Show(Samples.Ratios(cairn, etcd), "0.00")}** | {(limit > 0 ? "≤ " + F(limit, "0.##") : limit < 0 ? "≥ " + F(-limit, "0.##") : "")} |");
 
     private bool Wanted(string part) => _parts.Count == 0 || _parts.Contains(part);
 

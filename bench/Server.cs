@@ -119,7 +119,7 @@ internal sealed class Server : IDisposable
     /// <summary>Seconds of CPU time so far, resolution 10 ms.</summary>
     public double CpuSeconds => Cpu($"/proc/{_process.Id}/stat");
 
-    /// <summary>The same of its threads with a name; NaN when there is none. Go's threads have no names.</summary>
+    /// <summary>The same of its threads with a name, exactly; NaN when there is none. Go's threads have no names.</summary>
     public double ThreadCpuSeconds(string thread)
     {
         double sum = double.NaN;
@@ -127,7 +127,7 @@ internal sealed class Server : IDisposable
         {
             if (File.ReadAllText(task + "/comm").Trim() == thread)
             {
-                sum = (double.IsNaN(sum) ? 0 : sum) + Cpu(task + "/stat");
+                sum = (double.IsNaN(sum) ? 0 : sum) + (double.Parse(File.ReadAllText(task + "/schedstat").Split(' ')[0], CultureInfo.InvariantCulture) / 1e9);
             }
         }
 

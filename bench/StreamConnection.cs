@@ -244,7 +244,7 @@ internal sealed class StreamConnection : IDisposable
 
                 break;
             case FrameGoAway:
-                throw new IOException("the server closes the connection");
+                throw new IOException($"the server closes the connection: error {BinaryPrimitives.ReadInt32BigEndian(payload[4..])} {Encoding.ASCII.GetString(payload[8..])}");
             case FrameReset:
                 throw new IOException($"the server reset stream {stream}");
             default:
