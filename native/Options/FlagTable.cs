@@ -213,49 +213,46 @@ internal static class FlagTable
             { Standing = NotYet, NotInFile = true },
         new("peer-cert-file", FlagKind.Text, "", "Security",
             "Certificate for peers.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-key-file", FlagKind.Text, "", "Security",
             "Its key.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-client-cert-file", FlagKind.Text, "", "Security",
             "Certificate for connections to peers.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-client-key-file", FlagKind.Text, "", "Security",
             "Its key.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-client-cert-auth", FlagKind.Boolean, "false", "Security",
             "Ask peers for certificates.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-trusted-ca-file", FlagKind.Text, "", "Security",
             "CA of peers.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-auto-tls", FlagKind.Boolean, "false", "Security",
             "Self-signed TLS for peers.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-crl-file", FlagKind.Text, "", "Security",
             "Revocation list for peers.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-cert-allowed-cn", FlagKind.List, "", "Security",
             "Common names accepted in peer certificates.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-cert-allowed-hostname", FlagKind.List, "", "Security",
             "Host names accepted in peer certificates.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("peer-skip-client-san-verification", FlagKind.Boolean, "false", "Security",
             "Do not compare peer certificates with addresses.")
-            { Standing = NotYet, NotInFile = true },
+            { NotInFile = true },
         new("cipher-suites", FlagKind.List, "", "Security",
             "TLS cipher suites.")
             { Standing = NotYet },
         new("self-signed-cert-validity", FlagKind.UInt, "1", "Security",
-            "Years a self-signed certificate lasts.")
-            { Standing = NoEffect },
+            "Years a self-signed certificate lasts."),
         new("tls-min-version", FlagKind.Text, "TLS1.2", "Security",
-            "Lowest TLS version.")
-            { Standing = NoEffect },
+            "Lowest TLS version."),
         new("tls-max-version", FlagKind.Text, "", "Security",
-            "Highest TLS version.")
-            { Standing = NoEffect },
+            "Highest TLS version."),
         new("cors", FlagKind.List, "*", "Security",
             "Origins allowed by CORS."),
         new("host-whitelist", FlagKind.List, "*", "Security",

@@ -3,10 +3,12 @@ using System;
 using System.Collections.Generic;
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Server;
 using Cairn.Native.Logging;
 using Cairn.Net.Host;
+using Cairn.Net.Tls;
 
 namespace Cairn.Native.Options;
 
@@ -281,8 +283,31 @@ internal static class PlanBuilder
         }
     }
 
+    private static void CheckTlsVersions(FlagValues values)
+    {
+        string lowest = values.Text("tls-min-version"), highest = values.Text("tls-max-version");
+        foreach (string version in (ReadOnlySpan<string>)[lowest, highest])
+        {
+            if (version is not ("" or "TLS1.2" or "TLS1.3"))
+            {
+                throw new OptionException("unexpected TLS version " + GoSyntax.Quote(version) + " (must be one of: TLS1.2, TLS1.3)");
+            }
+        }
+
+        if (lowest == "TLS1.3" && highest == "TLS1.2")
+        {
+            throw new OptionException("min version (TLS1.3) is greater than max version (TLS1.2)");
+        }
+
+        if (lowest == "TLS1.3" && values.List("cipher-suites").Length != 0)
+        {
+            throw new OptionException("cipher suites cannot be configured when only TLS1.3 is enabled");
+        }
+    }
+
     private static void CheckNotYet(FlagValues values)
     {
+        CheckTlsVersions(values);
         foreach (ListenUrl url in values.Urls("listen-client-urls"))
         {
             if (url.IsSecure && values.Text("cert-file").Length == 0 && values.Text("key-file").Length == 0 && !values.Bool("auto-tls"))
@@ -306,7 +331,7 @@ internal static class PlanBuilder
         {
             foreach (ListenUrl url in values.Urls(name))
             {
-                if (url.IsSecure)
+                if (url.IsSecure && name != "listen-peer-urls")
                 {
                     throw NotYet(name, url.Text);
                 }
@@ -482,6 +507,23 @@ internal static class PlanBuilder
                 DialTimeout = Time(values, "discovery-dial-timeout"),
                 RequestTimeout = Time(values, "discovery-request-timeout"),
             },
+            PeerTls = new TlsOptions
+            {
+                CertFile = values.Text("peer-cert-file"),
+                KeyFile = values.Text("peer-key-file"),
+                ClientCertFile = values.Text("peer-client-cert-file"),
+                ClientKeyFile = values.Text("peer-client-key-file"),
+                TrustedCaFile = values.Text("peer-trusted-ca-file"),
+                CrlFile = values.Text("peer-crl-file"),
+                ClientCertAuth = values.Bool("peer-client-cert-auth"),
+                AutoTls = values.Bool("peer-auto-tls"),
+                SelfSignedYears = values.UInt("self-signed-cert-validity"),
+                AllowedNames = values.List("peer-cert-allowed-cn"),
+                AllowedHosts = values.List("peer-cert-allowed-hostname"),
+                SkipAddressCheck = values.Bool("peer-skip-client-san-verification"),
+                ServerName = values.Text("peer-trusted-ca-file").Length == 0 ? values.Text("discovery-srv") : "",
+                Protocols = TlsVersions(values.Text("tls-min-version"), values.Text("tls-max-version")),
+            },
             PeerReadTimeout = PeerTime(values, "raft-read-timeout"),
             PeerWriteTimeout = PeerTime(values, "raft-write-timeout"),
             Engine = Engine(values.Text("experimental-http2-engine")),
@@ -493,6 +535,13 @@ internal static class PlanBuilder
             Features = FeatureGates.States(values.Text("feature-gates")),
             CairnVersion = VersionText.Cairn,
         };
+    }
+
+    // Both ends; an empty one is open.
+    private static SslProtocols TlsVersions(string lowest, string highest)
+    {
+        SslProtocols all = SslProtocols.Tls12 | SslProtocols.Tls13;
+        return highest == "TLS1.2" ? SslProtocols.Tls12 : lowest == "TLS1.3" ? SslProtocols.Tls13 : all;
     }
 
     private static Http2Engine Engine(string name) => name switch

@@ -22,6 +22,9 @@ internal sealed class ClusterMember(string name, string dataDir, string token, s
 
     public int PeerPort { get; } = Tools.FreePort();
 
+    /// <summary>Of the peer port: http, or https.</summary>
+    public string PeerScheme { get; init; } = "http";
+
     /// <summary>What the others dial; a proxy's when there is one.</summary>
     public string PeerUrl { get; set; } = "";
 
@@ -36,7 +39,7 @@ internal sealed class ClusterMember(string name, string dataDir, string token, s
         string client = $"http://127.0.0.1:{ClientPort}";
         Process = ServerProcess.LaunchWith(program ?? Tools.Cairn, ClientPort, [
             "--name", name, "--data-dir", dataDir, "--listen-client-urls", client, "--advertise-client-urls", client,
-            "--listen-peer-urls", $"http://127.0.0.1:{PeerPort}", "--initial-advertise-peer-urls", PeerUrl,
+            "--listen-peer-urls", $"{PeerScheme}://127.0.0.1:{PeerPort}", "--initial-advertise-peer-urls", PeerUrl,
             .. flags ?? ["--initial-cluster", initialCluster, "--initial-cluster-state", state, "--initial-cluster-token", token],
             .. more, .. extra ?? [],
         ]);
@@ -106,8 +109,9 @@ internal sealed class Members : IAsyncDisposable
     /// <summary>A further member, not started.</summary>
     public ClusterMember New(string name)
     {
-        var member = new ClusterMember(name, _folder[name], _token, _more);
-        member.PeerUrl = $"http://127.0.0.1:{member.PeerPort}";
+        string scheme = Array.Exists(_more, flag => flag.StartsWith("--peer-", StringComparison.Ordinal)) ? "https" : "http";
+        var member = new ClusterMember(name, _folder[name], _token, _more) { PeerScheme = scheme };
+        member.PeerUrl = $"{scheme}://127.0.0.1:{member.PeerPort}";
         All.Add(member);
         return member;
     }

@@ -148,7 +148,7 @@ public sealed class OptionTests
     [InlineData(Usual + "--discovery=http://x.example/token", "discovery")]
     [InlineData(Usual + "--feature-gates=SetMemberLocalAddr=true", "feature-gates")]
     [InlineData(Usual + "--auth-token=jwt,sign-method=RS256", "auth-token")]
-    [InlineData(Usual + "--listen-peer-urls=https://127.0.0.1:1", "listen-peer-urls")]
+    [InlineData(Usual + "--listen-metrics-urls=https://127.0.0.1:1", "listen-metrics-urls")]
     public void Option_OfALaterPart_FailsLoudly(string line, string name)
     {
         CommandLineResult result = Read(line);
@@ -159,6 +159,7 @@ public sealed class OptionTests
     }
 
     [Theory]
+    [InlineData("--listen-peer-urls=https://127.0.0.1:1 --initial-advertise-peer-urls=https://127.0.0.1:1 --peer-cert-file=a --peer-key-file=b")]
     [InlineData(Usual + "--auto-tls=false --force-new-cluster=false --corrupt-check-time=0")]
     [InlineData(Usual + "--bcrypt-cost=99")]
     [InlineData("--name=m1 --discovery-srv=x.example --discovery-srv-name=a")]

@@ -9,13 +9,14 @@ using Cairn.Base;
 using Cairn.Core.Membership;
 using Cairn.Core.Server;
 using Cairn.Net.Host;
+using Cairn.Net.Tls;
 using Cairn.Wal;
 using Microsoft.Extensions.Logging;
 
 namespace Cairn.Net.Bootstrap;
 
 /// <summary>From what was asked for to options a member can open with.</summary>
-internal sealed partial class Bootstrapper(HostOptions options, IFileSystem files, ILogger log)
+internal sealed partial class Bootstrapper(HostOptions options, TlsEndpoint tls, IFileSystem files, ILogger log)
 {
     private static readonly TimeSpan s_resolving = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan s_asking = TimeSpan.FromSeconds(10);
@@ -72,14 +73,14 @@ internal sealed partial class Bootstrapper(HostOptions options, IFileSystem file
         };
     }
 
-    private static async Task<MemberOptions> BeginAsync(MemberOptions member, CancellationToken cancelled)
+    private async Task<MemberOptions> BeginAsync(MemberOptions member, CancellationToken cancelled)
     {
         await CheckAsync(member, cancelled);
         InitialMember own = Own(member);
         ulong id = MemberIds.OfBootstrapMember(own.PeerUrls, member.InitialClusterToken);
         if (member.InitialCluster.Count > 1)
         {
-            using var probe = new ClusterProbe(static (_, _) => { });
+            using var probe = new ClusterProbe(tls, static (_, _) => { });
             RemoteCluster? running = await probe.FindClusterAsync(UrlsOfOthers(member), s_glance);
             if (ClusterChecks.CheckNotBootstrapped(id, running) is { } refusal)
             {
@@ -112,7 +113,7 @@ internal sealed partial class Bootstrapper(HostOptions options, IFileSystem file
             throw new MemberStartException(refusal);
         }
 
-        using var probe = new ClusterProbe((address, error) => Unanswered(log, address, error));
+        using var probe = new ClusterProbe(tls, (address, error) => Unanswered(log, address, error));
         RemoteCluster remote = await probe.FindClusterAsync(UrlsOfOthers(member), s_asking)
             ?? throw new MemberStartException(
                 "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs");

@@ -1,4 +1,4 @@
-// ClusterProbe: asks the peer ports of running members over plain HTTP, before this member is one of them. Cold; pool threads.
+// ClusterProbe: asks the peer ports of running members over HTTP, with TLS where their URLs say so, before this member is one of them. Cold; pool threads.
 using System;
 using System.Collections.Generic;
 using System.IO;
@@ -11,6 +11,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Core.Membership;
 using Cairn.Net.Host;
+using Cairn.Net.Tls;
 
 namespace Cairn.Net.Bootstrap;
 
@@ -22,8 +23,9 @@ internal sealed class ClusterProbe : IDisposable
     private readonly HttpClient _client;
     private readonly Action<string, string> _failed;
 
+    /// <param name="tls">Certificates of this member as a peer.</param>
     /// <param name="failed">Told URL and error of each question that found no answer.</param>
-    public ClusterProbe(Action<string, string> failed)
+    public ClusterProbe(TlsEndpoint tls, Action<string, string> failed)
     {
         _failed = failed;
         _client = new HttpClient(new SocketsHttpHandler
@@ -31,6 +33,7 @@ internal sealed class ClusterProbe : IDisposable
             UseProxy = false,
             AllowAutoRedirect = false,
             PooledConnectionLifetime = TimeSpan.Zero,
+            SslOptions = tls.ForHttp(),
         })
         {
             MaxResponseContentBufferSize = AnswerBytesMax,
@@ -140,7 +143,7 @@ internal sealed class ClusterProbe : IDisposable
         }
         catch (Exception e) when (e is HttpRequestException or OperationCanceledException or SocketException or IOException)
         {
-            _failed(url + path, e is OperationCanceledException ? "context deadline exceeded" : e.Message);
+            _failed(url + path, e is OperationCanceledException ? "context deadline exceeded" : (e.InnerException ?? e).Message);
             return null;
         }
     }

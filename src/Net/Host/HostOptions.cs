@@ -61,6 +61,9 @@ public sealed record HostOptions
 
     public DiscoveryOptions Discovery { get; init; } = new();
 
+    /// <summary>Certificates for the peer port and for dialling peers.</summary>
+    public Cairn.Net.Tls.TlsOptions PeerTls { get; init; } = new();
+
     /// <summary>Silence after which a connection from a peer is given up.</summary>
     public System.TimeSpan PeerReadTimeout { get; init; } = System.TimeSpan.FromSeconds(5);
 

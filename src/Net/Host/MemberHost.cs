@@ -15,6 +15,7 @@ using Cairn.Net.Http;
 using Cairn.Net.Peer;
 using Cairn.Net.Rpc;
 using Cairn.Net.Services;
+using Cairn.Net.Tls;
 using Microsoft.Extensions.Logging;
 
 namespace Cairn.Net.Host;
@@ -78,6 +79,8 @@ public sealed class MemberHost : IAsyncDisposable
         PeerTransport? transport = null;
         try
         {
+            TlsEndpoint tls = PeerCertificates(options, loggers.CreateLogger("cairn"));
+
             // Peers first, as etcd does: the first busy port decides the message.
             foreach (IReadOnlyList<ListenUrl> urls in new[]
             {
@@ -91,10 +94,10 @@ public sealed class MemberHost : IAsyncDisposable
             }
 
             LogStart(options, loggers.CreateLogger("cairn"));
-            MemberOptions bootstrapped = new Bootstrapper(options, options.FileSystem, loggers.CreateLogger("server"))
+            MemberOptions bootstrapped = new Bootstrapper(options, tls, options.FileSystem, loggers.CreateLogger("server"))
                 .RunAsync(cancelled).GetAwaiter().GetResult();
             options = options with { Member = bootstrapped };
-            transport = new PeerTransport(TransportOptions(options, loggers, fatal, sockets));
+            transport = new PeerTransport(TransportOptions(options, tls, loggers, fatal, sockets));
             var environment = new MemberEnvironment
             {
                 Transport = transport,
@@ -201,13 +204,76 @@ public sealed class MemberHost : IAsyncDisposable
 
     public async ValueTask DisposeAsync() => await StopAsync();
 
-    private static PeerTransportOptions TransportOptions(
-        HostOptions options, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets)
+    // In etcd's order: flags and files before anything listens. What is wrong ends the start in its words.
+    private static TlsEndpoint PeerCertificates(HostOptions options, ILogger log)
     {
-        var listeners = new List<Socket>();
+        TlsOptions tls = options.PeerTls;
+        bool isSecure = false;
+        var hosts = new List<string>();
         foreach (ListenUrl url in options.ListenPeerUrls)
         {
-            listeners.Add(sockets.Take(BoundSockets.EndPointOf(url)));
+            isSecure |= url.IsSecure;
+            hosts.Add(url.Host);
+        }
+
+        try
+        {
+            if (tls.AutoTls && tls.IsEmpty)
+            {
+                string directory = System.IO.Path.Combine(options.Member.DataDir, "fixtures", "peer");
+                tls = SelfSigned.Use(tls, directory, hosts, SystemClock.Instance, out bool made);
+                if (made)
+                {
+                    HostLog.SelfSigned(log, directory);
+                }
+            }
+            else if (tls.AutoTls)
+            {
+                HostLog.IgnoringAutoTls(log);
+                tls = tls with { AutoTls = false };
+            }
+
+            foreach (ListenUrl url in options.ListenPeerUrls)
+            {
+                if (!url.IsSecure && !tls.IsEmpty)
+                {
+                    HostLog.IgnoringCertificates(log, url.Text);
+                }
+
+                if (!url.IsSecure && tls.ClientCertAuth)
+                {
+                    HostLog.IgnoringClientAuth(log, url.Text);
+                }
+
+                if (url.IsSecure && tls.IsEmpty)
+                {
+                    throw new TlsException(
+                        "cannot listen on TLS for " + url.Authority + ": KeyFile and CertFile are not presented");
+                }
+            }
+
+            var endpoint = new TlsEndpoint(tls);
+            if (isSecure)
+            {
+                endpoint.Verify();
+            }
+
+            return endpoint;
+        }
+        catch (TlsException e)
+        {
+            throw new MemberStartException(e.Message, e);
+        }
+    }
+
+    private static PeerTransportOptions TransportOptions(
+        HostOptions options, TlsEndpoint tls, ILoggerFactory loggers, IFatal fatal, BoundSockets sockets)
+    {
+        var listeners = new List<Socket>();
+        var secure = new List<Socket>();
+        foreach (ListenUrl url in options.ListenPeerUrls)
+        {
+            (url.IsSecure ? secure : listeners).Add(sockets.Take(BoundSockets.EndPointOf(url)));
         }
 
         return new PeerTransportOptions
@@ -217,6 +283,8 @@ public sealed class MemberHost : IAsyncDisposable
             Fatal = fatal,
             Log = loggers.CreateLogger("peer"),
             Listeners = listeners,
+            SecureListeners = secure,
+            Tls = tls,
             AdvertisedUrls = options.Member.InitialAdvertisePeerUrls,
             DialTimeout = TimeSpan.FromSeconds(1) + TimeSpan.FromMilliseconds(options.Member.ElectionMs),
             ReadTimeout = options.PeerReadTimeout,

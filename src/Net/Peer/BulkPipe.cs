@@ -31,7 +31,8 @@ internal sealed unsafe partial class BulkPipe
         resumeWriterThreshold: 512 << 10, minimumSegmentSize: 64 << 10, useSynchronizationContext: false);
 
     private readonly MpscRing<nint> _ring = new(FramesMax);
-    private readonly SocketConnection _connection;
+    private readonly PeerChannel _channel;
+    private readonly IDuplexPipe _connection;
     private readonly PeerCounters _counters;
     private readonly NativePool _pool;
     private readonly IWaker _writer;
@@ -45,9 +46,10 @@ internal sealed unsafe partial class BulkPipe
     private int _aborted;
     private bool _completed;
 
-    public BulkPipe(Socket socket, PeerCounters counters, NativePool pool, IWaker writer)
+    public BulkPipe(PeerChannel channel, PeerCounters counters, NativePool pool, IWaker writer)
     {
-        _connection = Connect(socket);
+        _channel = channel;
+        _connection = Connect(channel);
         _counters = counters;
         _pool = pool;
         _writer = writer;
@@ -62,9 +64,8 @@ internal sealed unsafe partial class BulkPipe
     /// <summary>A flush is under way: its completion wakes the writer.</summary>
     public bool IsFlushing => _flushing;
 
-    /// <summary>A connection of the bulk lane over a connected socket.</summary>
-    public static SocketConnection Connect(Socket socket)
-        => SocketConnection.Create(socket, s_sending, s_receiving, SocketConnectionOptions.ZeroLengthReads);
+    /// <summary>The pipes of the bulk lane.</summary>
+    public static IDuplexPipe Connect(PeerChannel channel) => channel.OpenPipe(s_sending, s_receiving);
 
     /// <summary>Queues a sealed frame; takes the block. False when it was dropped.</summary>
     public bool TrySend(NativeBlock* frame)
@@ -147,24 +148,9 @@ internal sealed unsafe partial class BulkPipe
     {
         if (Interlocked.Exchange(ref _aborted, 1) == 0)
         {
-            Cut(_connection.Socket);
+            _channel.Cut();
             _writer.Wake();
         }
-    }
-
-    /// <summary>Ends a socket under a connection: both pipes then end by themselves.</summary>
-    public static void Cut(Socket socket)
-    {
-        try
-        {
-            socket.Shutdown(SocketShutdown.Both);
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
-        {
-            // The other side was faster.
-        }
-
-        socket.Dispose();
     }
 
     /// <summary>The writer, after Abort: closes, returns what is queued. May be called again.</summary>

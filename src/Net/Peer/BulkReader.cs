@@ -21,7 +21,8 @@ namespace Cairn.Net.Peer;
 internal sealed unsafe partial class BulkReader
 {
     private readonly PeerTransport _transport;
-    private readonly SocketConnection _connection;
+    private readonly PeerChannel _channel;
+    private readonly IDuplexPipe _connection;
     private readonly PeerCounters _counters;
     private readonly ulong _peer;
     private readonly byte[] _header = new byte[PeerFrame.HeaderBytes];
@@ -34,12 +35,13 @@ internal sealed unsafe partial class BulkReader
     private Stage _stage;
     private int _closed;
 
-    public BulkReader(PeerTransport transport, Socket socket, ulong peer)
+    public BulkReader(PeerTransport transport, PeerChannel channel, ulong peer)
     {
         _transport = transport;
         _peer = peer;
         _counters = transport.CountersOf(peer);
-        _connection = BulkPipe.Connect(socket);
+        _channel = channel;
+        _connection = BulkPipe.Connect(channel);
     }
 
     private enum Stage
@@ -56,7 +58,7 @@ internal sealed unsafe partial class BulkReader
     {
         if (Interlocked.Exchange(ref _closed, 1) == 0)
         {
-            BulkPipe.Cut(_connection.Socket);
+            _channel.Cut();
         }
     }
 

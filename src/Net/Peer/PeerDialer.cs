@@ -4,11 +4,12 @@ using System;
 using System.Net;
 using System.Net.Sockets;
 using Cairn.Net.Host;
+using Cairn.Net.Tls;
 
 namespace Cairn.Net.Peer;
 
-/// <summary>How a dial ended: a socket and what the other side said, a refusal, or an error.</summary>
-internal sealed record DialOutcome(Socket? Socket, PeerHello? Welcome, PeerRefusal Refusal, string Error)
+/// <summary>How a dial ended: a connection and what the other side said, a refusal, or an error.</summary>
+internal sealed record DialOutcome(PeerChannel? Channel, PeerHello? Welcome, PeerRefusal Refusal, string Error)
 {
     public static DialOutcome Failed(string error) => new(null, null, default, error);
 }
@@ -16,12 +17,13 @@ internal sealed record DialOutcome(Socket? Socket, PeerHello? Welcome, PeerRefus
 /// <summary>Connects and shakes hands.</summary>
 internal static class PeerDialer
 {
-    /// <summary>Blocks for at most twice the timeout, and as long as a name server takes.</summary>
+    /// <summary>Blocks for at most three times the timeout, and as long as a name server takes.</summary>
+    /// <param name="options">Clock and TLS.</param>
     /// <param name="url">Peer URL.</param>
     /// <param name="hello">What this side says.</param>
-    /// <param name="timeout">For the connection, and again for the handshake.</param>
+    /// <param name="timeout">For the connection, for the handshake, and for that of TLS.</param>
     /// <param name="made">Told of the socket before anything blocks, so that another thread can close it.</param>
-    public static DialOutcome Dial(string url, PeerHello hello, TimeSpan timeout, Action<Socket> made)
+    public static DialOutcome Dial(PeerTransportOptions options, string url, PeerHello hello, TimeSpan timeout, Action<Socket> made)
     {
         Socket? socket = null;
         try
@@ -45,51 +47,36 @@ internal static class PeerDialer
             int milliseconds = (int)timeout.TotalMilliseconds;
             socket.SendTimeout = milliseconds;
             socket.ReceiveTimeout = milliseconds;
-            SendAll(socket, PeerFrame.Preface);
-            SendAll(socket, PeerHandshake.Frame(hello, FrameType.Hello));
-            DialOutcome answer = ReadAnswer(socket);
-            if (answer.Socket is null)
+            PeerChannel channel = address.IsSecure
+                ? PeerChannel.Dial(socket, options.Tls, address.Host, options.Clock, options.Clock.NowNs + (timeout.Ticks * 100))
+                : PeerChannel.Clear(socket);
+            channel.Settle(sendsNow: false);
+            socket.ReceiveTimeout = milliseconds;
+            channel.SendAll(PeerFrame.Preface);
+            channel.SendAll(PeerHandshake.Frame(hello, FrameType.Hello));
+            DialOutcome answer = ReadAnswer(channel);
+            if (answer.Channel is null)
             {
-                socket.Dispose();
+                channel.Dispose();
             }
 
             return answer;
         }
+        catch (TlsException e)
+        {
+            socket?.Dispose();
+            return DialOutcome.Failed(e.Message);
+        }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             socket?.Dispose();
-            return DialOutcome.Failed(e is SocketException { SocketErrorCode: SocketError.ConnectionRefused }
-                ? "connection refused"
-                : e.Message);
-        }
-    }
-
-    /// <summary>Sends everything or throws.</summary>
-    /// <exception cref="SocketException">The other side is gone or takes nothing in the socket's time.</exception>
-    public static void SendAll(Socket socket, ReadOnlySpan<byte> bytes)
-    {
-        while (!bytes.IsEmpty)
-        {
-            bytes = bytes[socket.Send(bytes)..];
-        }
-    }
-
-    /// <summary>Receives exactly so many bytes; false when the connection ends before.</summary>
-    /// <exception cref="SocketException">Reset, or silence for the socket's time.</exception>
-    public static bool ReceiveAll(Socket socket, Span<byte> into)
-    {
-        while (!into.IsEmpty)
-        {
-            int count = socket.Receive(into);
-            if (count == 0)
+            return DialOutcome.Failed(e switch
             {
-                return false;
-            }
-
-            into = into[count..];
+                SocketException { SocketErrorCode: SocketError.ConnectionRefused } => "connection refused",
+                SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock } => "no answer within the time-out",
+                _ => e.Message,
+            });
         }
-
-        return true;
     }
 
     private static EndPoint Resolve(ListenUrl address)
@@ -143,10 +130,10 @@ internal static class PeerDialer
         return true;
     }
 
-    private static DialOutcome ReadAnswer(Socket socket)
+    private static DialOutcome ReadAnswer(PeerChannel channel)
     {
         Span<byte> header = stackalloc byte[PeerFrame.HeaderBytes];
-        if (!ReceiveAll(socket, header))
+        if (!channel.ReceiveAll(header))
         {
             return DialOutcome.Failed("the other side closed the connection: it may be stopping, or no member at all");
         }
@@ -158,7 +145,7 @@ internal static class PeerDialer
         }
 
         byte[] body = new byte[head.Length];
-        if (!ReceiveAll(socket, body) || !PeerFrame.IsIntact(header, body))
+        if (!channel.ReceiveAll(body) || !PeerFrame.IsIntact(header, body))
         {
             return DialOutcome.Failed("a damaged handshake");
         }
@@ -171,7 +158,7 @@ internal static class PeerDialer
         }
 
         return PeerHandshake.TryRead(body, out PeerHello? welcome)
-            ? new DialOutcome(socket, welcome, default, "")
+            ? new DialOutcome(channel, welcome, default, "")
             : DialOutcome.Failed("a handshake that cannot be read");
     }
 }

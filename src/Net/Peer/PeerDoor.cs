@@ -5,6 +5,8 @@
 // Strangers  A connection that has not introduced itself costs a socket and 5 KiB, is one of at most a few hundred (the
 //            oldest goes first) and has five seconds. Each cause of a refusal is logged once a minute and counted.
 // Sniffing   first byte: 0xF3 a member; a capital letter HTTP (served elsewhere, GET only); 0x16 TLS; the rest is garbage.
+// TLS        On a secure listener only TLS is let in; its handshake costs time and waits for the other side, so it happens on a
+//            thread of its own (TlsDoor), which then asks the same questions about what is said inside.
 using System;
 using System.Collections.Generic;
 using System.Globalization;
@@ -24,17 +26,21 @@ internal sealed class PeerDoor
     private const int BufferBytes = PeerFrame.PrefaceBytes + PeerFrame.HeaderBytes + PeerHandshake.MaxBodyBytes;
 
     private readonly PeerTransport _transport;
-    private readonly IReadOnlyList<Socket> _listeners;
+    private readonly List<Socket> _listeners;
+    private readonly int _firstSecure;
+    private readonly TlsDoor _tls;
     private readonly List<Knock> _knocking = [];
     private readonly int _wake = SocketCalls.NewEvent();
     private readonly BlockingThread _thread;
     private PollEntry[] _entries = new PollEntry[16];
     private volatile bool _stopping;
 
-    public PeerDoor(PeerTransport transport, IReadOnlyList<Socket> listeners)
+    public PeerDoor(PeerTransport transport, IReadOnlyList<Socket> listeners, IReadOnlyList<Socket> secure)
     {
         _transport = transport;
-        _listeners = listeners;
+        _listeners = [.. listeners, .. secure];
+        _firstSecure = listeners.Count;
+        _tls = new TlsDoor(transport, this);
         _thread = new BlockingThread("peer-door", Run, transport.Options.Fatal);
     }
 
@@ -53,10 +59,11 @@ internal sealed class PeerDoor
 
         foreach (Knock knock in _knocking)
         {
-            knock.Socket.Dispose();
+            knock.Channel.Dispose();
         }
 
         _knocking.Clear();
+        _tls.Stop();
         SocketCalls.Close(_wake);
     }
 
@@ -96,7 +103,7 @@ internal sealed class PeerDoor
             {
                 if (_entries[1 + i].Seen != 0)
                 {
-                    Accept(_listeners[i], now);
+                    Accept(_listeners[i], now, i >= _firstSecure);
                 }
             }
 
@@ -120,7 +127,7 @@ internal sealed class PeerDoor
 
         for (int i = 0; i < _knocking.Count; i++)
         {
-            _entries[1 + _listeners.Count + i] = Entry((int)_knocking[i].Socket.SafeHandle.DangerousGetHandle());
+            _entries[1 + _listeners.Count + i] = Entry((int)_knocking[i].Channel.Socket.SafeHandle.DangerousGetHandle());
         }
 
         return count;
@@ -128,7 +135,7 @@ internal sealed class PeerDoor
 
     private static PollEntry Entry(int descriptor) => new() { Descriptor = descriptor, Wanted = SocketCalls.Readable };
 
-    private void Accept(Socket listener, long nowNs)
+    private void Accept(Socket listener, long nowNs, bool isSecure)
     {
         Socket socket;
         try
@@ -157,7 +164,7 @@ internal sealed class PeerDoor
             _knocking.RemoveAt(0);
         }
 
-        _knocking.Add(new Knock(socket, AddressOf(socket), nowNs + PatienceNs));
+        _knocking.Add(new Knock(PeerChannel.Clear(socket), AddressOf(socket), nowNs + PatienceNs, isSecure));
     }
 
     // True: wait for more.
@@ -166,7 +173,9 @@ internal sealed class PeerDoor
         int count;
         try
         {
-            count = knock.Socket.Receive(knock.Buffer.AsSpan(knock.Filled), SocketFlags.None, out SocketError error);
+            // Of TLS only the first byte is looked at, and left where it is.
+            Span<byte> room = knock.IsSecure ? knock.Buffer.AsSpan(0, 1) : knock.Buffer.AsSpan(knock.Filled);
+            count = knock.Channel.Socket.Receive(room, knock.IsSecure ? SocketFlags.Peek : SocketFlags.None, out SocketError error);
             if (error == SocketError.WouldBlock)
             {
                 return true;
@@ -184,13 +193,38 @@ internal sealed class PeerDoor
 
         if (count == 0)
         {
-            // A port scanner, or a health check of a load balancer: not worth a line each.
-            knock.Socket.Dispose();
-            _transport.Strangers.ReceiveFailed();
+            LeftEarly(knock);
             return false;
         }
 
-        knock.Filled += count;
+        if (!knock.IsSecure)
+        {
+            knock.Filled += count;
+            return Consider(knock);
+        }
+
+        if (knock.Buffer[0] != 0x16)
+        {
+            Turn(knock, "cleartext, but this port is TLS: its URL begins with https", "");
+        }
+        else
+        {
+            _tls.Enter(knock.Channel.Socket, knock.Address, knock.DeadlineNs);
+        }
+
+        return false;
+    }
+
+    /// <summary>A port scanner, or a health check of a load balancer: not worth a line each.</summary>
+    public void LeftEarly(Knock knock)
+    {
+        knock.Channel.Dispose();
+        _transport.Strangers.ReceiveFailed();
+    }
+
+    /// <summary>Judges what has been said so far. True: more is needed; false: the connection has been dealt with.</summary>
+    public bool Consider(Knock knock)
+    {
         ReadOnlySpan<byte> said = knock.Buffer.AsSpan(0, knock.Filled);
         byte first = said[0];
         if (first == PeerFrame.Preface[0])
@@ -235,7 +269,7 @@ internal sealed class PeerDoor
                 "an etcd member: a cluster of etcd and Cairn members together is not supported");
         }
 
-        if (!_transport.TryServeHttp(knock.Socket, head))
+        if (!_transport.TryServeHttp(knock.Channel, head))
         {
             Turn(knock, "too many HTTP requests at once", "");
         }
@@ -287,28 +321,44 @@ internal sealed class PeerDoor
         string label = MemberIds.ToText(hello.Identity.MemberId);
         if (refusal.Reason != RefusalReason.None)
         {
-            Answer(knock.Socket, PeerHandshake.Frame(refusal));
+            _ = Answer(knock, PeerHandshake.Frame(refusal));
             Turn(knock, refusal.Text, label);
             return;
         }
 
-        if (!Answer(knock.Socket, PeerHandshake.Frame(_transport.Hello(hello.Lane, hello.Identity.MemberId), FrameType.Welcome)))
+        if (!Answer(knock, PeerHandshake.Frame(_transport.Hello(hello.Lane, hello.Identity.MemberId), FrameType.Welcome)))
         {
-            knock.Socket.Dispose();
+            knock.Channel.Dispose();
             return;
         }
 
-        knock.Socket.Blocking = true;
-        _transport.Accepted(knock.Socket, hello, knock.Address);
+        knock.Channel.Socket.Blocking = true;
+        _transport.Accepted(knock.Channel, hello);
     }
 
     // A few hundred bytes into an empty buffer: all or nothing.
-    private static bool Answer(Socket socket, byte[] frame)
-        => SocketCalls.SendNow((int)socket.SafeHandle.DangerousGetHandle(), frame) == frame.Length;
-
-    private void Turn(Knock knock, string reason, string member)
+    private static bool Answer(Knock knock, byte[] frame)
     {
-        knock.Socket.Dispose();
+        try
+        {
+            if (!knock.IsSecure)
+            {
+                return knock.Channel.SendNow(frame) == frame.Length;
+            }
+
+            knock.Channel.SendAll(frame);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Closes, counts, and says why once a minute.</summary>
+    public void Turn(Knock knock, string reason, string member)
+    {
+        knock.Channel.Dispose();
         _transport.Strangers.ReceiveFailed();
         if (_transport.Once.May("knock " + member + reason))
         {
@@ -329,13 +379,16 @@ internal sealed class PeerDoor
     }
 
     /// <summary>Somebody who has not said who he is.</summary>
-    private sealed class Knock(Socket socket, string address, long deadlineNs)
+    internal sealed class Knock(PeerChannel channel, string address, long deadlineNs, bool isSecure)
     {
-        public Socket Socket { get; } = socket;
+        public PeerChannel Channel { get; } = channel;
 
         public string Address { get; } = address;
 
         public long DeadlineNs { get; } = deadlineNs;
+
+        /// <summary>Came in by a secure listener; inside TLS once <see cref="Channel"/> is secure.</summary>
+        public bool IsSecure { get; } = isSecure;
 
         public byte[] Buffer { get; } = new byte[BufferBytes];
 

@@ -19,9 +19,9 @@ internal sealed class PeerHttp(HttpHandler pages)
     private int _running;
 
     /// <summary>Takes the socket over, or says no when too many are being served.</summary>
-    /// <param name="socket">Non-blocking; the head has been read from it.</param>
+    /// <param name="channel">The head has been read from it.</param>
     /// <param name="head">Request line and header lines, without the empty line.</param>
-    public bool TryServe(Socket socket, string head)
+    public bool TryServe(PeerChannel channel, string head)
     {
         if (Interlocked.Increment(ref _running) > AtOnceMax)
         {
@@ -29,7 +29,7 @@ internal sealed class PeerHttp(HttpHandler pages)
             return false;
         }
 
-        _ = ServeAsync(socket, head);
+        _ = ServeAsync(channel, head);
         return true;
     }
 
@@ -75,7 +75,7 @@ internal sealed class PeerHttp(HttpHandler pages)
         return whole;
     }
 
-    private async Task ServeAsync(Socket socket, string head)
+    private async Task ServeAsync(PeerChannel channel, string head)
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         using var patience = new CancellationTokenSource(s_patience);
@@ -91,22 +91,15 @@ internal sealed class PeerHttp(HttpHandler pages)
                 await pages(call);
             }
 
-            byte[] answer = Format(call);
-            int sent = 0;
-            while (sent < answer.Length)
-            {
-                sent += await socket.SendAsync(answer.AsMemory(sent), SocketFlags.None, patience.Token);
-            }
-
-            socket.Shutdown(SocketShutdown.Send);
+            await channel.SendAsync(Format(call), patience.Token);
         }
-        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception e) when (e is SocketException or OperationCanceledException or InvalidOperationException or System.IO.IOException)
         {
             // The client did not wait.
         }
         finally
         {
-            socket.Dispose();
+            channel.Dispose();
             Interlocked.Decrement(ref _running);
         }
     }

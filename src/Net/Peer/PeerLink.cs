@@ -126,13 +126,13 @@ internal sealed class PeerLink : System.IDisposable
     {
         boot = 0;
         welcome = null;
-        Socket? urgent = Shake(url, ConnectionLane.Urgent, out PeerHello? first);
+        PeerChannel? urgent = Shake(url, ConnectionLane.Urgent, out PeerHello? first);
         if (urgent is null)
         {
             return null;
         }
 
-        Socket? bulk = Shake(url, ConnectionLane.Bulk, out PeerHello? second);
+        PeerChannel? bulk = Shake(url, ConnectionLane.Bulk, out PeerHello? second);
         if (bulk is null || second!.Identity.Boot != first!.Identity.Boot)
         {
             urgent.Dispose();
@@ -142,10 +142,11 @@ internal sealed class PeerLink : System.IDisposable
 
         welcome = first;
         boot = first.Identity.Boot;
-        urgent.ReceiveTimeout = (int)_transport.Options.ReadTimeout.TotalMilliseconds;
-        urgent.SendTimeout = 0;
-        bulk.ReceiveTimeout = 0;
-        bulk.SendTimeout = 0;
+        urgent.Settle(sendsNow: true);
+        urgent.Socket.ReceiveTimeout = (int)_transport.Options.ReadTimeout.TotalMilliseconds;
+        urgent.Socket.SendTimeout = 0;
+        bulk.Socket.ReceiveTimeout = 0;
+        bulk.Socket.SendTimeout = 0;
         var wire = new PeerWire(
             new UrgentSocket(urgent, Id, Counters, _transport.Pool, _transport.WriterWaker) { Pings = true },
             new BulkPipe(bulk, Counters, _transport.Pool, _transport.WriterWaker));
@@ -161,20 +162,20 @@ internal sealed class PeerLink : System.IDisposable
         return null;
     }
 
-    private Socket? Shake(string url, ConnectionLane lane, out PeerHello? welcome)
+    private PeerChannel? Shake(string url, ConnectionLane lane, out PeerHello? welcome)
     {
         DialOutcome outcome = PeerDialer.Dial(
-            url, _transport.Hello(lane, Id), _transport.Options.DialTimeout, socket => Volatile.Write(ref _dialing, socket));
+            _transport.Options, url, _transport.Hello(lane, Id), _transport.Options.DialTimeout, socket => Volatile.Write(ref _dialing, socket));
         Volatile.Write(ref _dialing, null);
         welcome = outcome.Welcome;
-        if (outcome.Socket is { } socket)
+        if (outcome.Channel is { } channel)
         {
             if (!_stopping && welcome!.Identity.MemberId == Id && welcome.Identity.ClusterId == _transport.Member.Identity.ClusterId)
             {
-                return socket;
+                return channel;
             }
 
-            socket.Dispose();
+            channel.Dispose();
             Complain(url, "member " + MemberIds.ToText(welcome!.Identity.MemberId) + " of cluster "
                 + MemberIds.ToText(welcome.Identity.ClusterId) + " listens there");
             return null;

@@ -53,24 +53,24 @@ internal static class PeerSnapshot
     }
 
     /// <summary>Receives on an accepted connection; blocks. Disposes the socket.</summary>
-    public static void Receive(PeerTransport transport, Socket socket, ulong peer)
+    public static void Receive(PeerTransport transport, PeerChannel channel, ulong peer)
     {
         PeerCounters counters = transport.CountersOf(peer);
         counters.SnapshotReceiving();
         bool taken = false;
         string error = "";
         ulong index = 0;
-        using (socket)
+        using (channel)
         {
             try
             {
-                socket.ReceiveTimeout = SilenceMs;
-                socket.SendTimeout = SilenceMs;
-                taken = Receive(transport, socket, peer, counters, out error, out index);
+                channel.Socket.ReceiveTimeout = SilenceMs;
+                channel.Socket.SendTimeout = SilenceMs;
+                taken = Receive(transport, channel, peer, counters, out error, out index);
                 Span<byte> result = stackalloc byte[PeerFrame.HeaderBytes + 1];
                 result[PeerFrame.HeaderBytes] = taken ? (byte)1 : (byte)0;
                 PeerFrame.Seal(result, FrameType.SnapshotResult);
-                PeerDialer.SendAll(socket, result);
+                channel.SendAll(result);
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
@@ -87,26 +87,26 @@ internal static class PeerSnapshot
 
     private static string Send(PeerTransport transport, PeerLink link, ISnapshotSource source, in RaftMessage message, long bytes)
     {
-        Socket? made = null;
         DialOutcome outcome = PeerDialer.Dial(
-            link.Urls.Count == 0 ? "" : link.Urls[0], transport.Hello(ConnectionLane.Snapshot, link.Id), transport.Options.DialTimeout, socket => made = socket);
-        if (outcome.Socket is not { } socket)
+            transport.Options, link.Urls.Count == 0 ? "" : link.Urls[0], transport.Hello(ConnectionLane.Snapshot, link.Id),
+            transport.Options.DialTimeout, static _ => { });
+        if (outcome.Channel is not { } channel)
         {
             return outcome.Error;
         }
 
-        using (socket)
+        using (channel)
         {
-            if (!transport.Track(socket))
+            if (!transport.Track(channel))
             {
                 return "stopping";
             }
 
             try
             {
-                socket.SendTimeout = SilenceMs;
-                socket.ReceiveTimeout = ResultMs;
-                return Stream(transport, link.Counters, socket, source, in message, bytes);
+                channel.Socket.SendTimeout = SilenceMs;
+                channel.Socket.ReceiveTimeout = ResultMs;
+                return Stream(transport, link.Counters, channel, source, in message, bytes);
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
@@ -114,13 +114,13 @@ internal static class PeerSnapshot
             }
             finally
             {
-                transport.Untrack(socket);
+                transport.Untrack(channel);
             }
         }
     }
 
     private static string Stream(
-        PeerTransport transport, PeerCounters counters, Socket socket, ISnapshotSource source, in RaftMessage message, long bytes)
+        PeerTransport transport, PeerCounters counters, PeerChannel channel, ISnapshotSource source, in RaftMessage message, long bytes)
     {
         byte[] frame = new byte[PeerFrame.HeaderBytes + PeerFrame.ChunkBytes];
         int head = PeerCodec.Measure(in message);
@@ -128,7 +128,7 @@ internal static class PeerSnapshot
         BinaryPrimitives.WriteInt64LittleEndian(begin[PeerFrame.HeaderBytes..], bytes);
         PeerCodec.Write(in message, 0, begin[(PeerFrame.HeaderBytes + 8)..]);
         PeerFrame.Seal(begin, FrameType.SnapshotBegin);
-        PeerDialer.SendAll(socket, begin);
+        channel.SendAll(begin);
         using var pace = new ManualResetEvent(false);
         while (true)
         {
@@ -147,16 +147,16 @@ internal static class PeerSnapshot
 
             Span<byte> chunk = frame.AsSpan(0, PeerFrame.HeaderBytes + count);
             PeerFrame.Seal(chunk, FrameType.SnapshotChunk);
-            PeerDialer.SendAll(socket, chunk);
+            channel.SendAll(chunk);
             counters.Sent(ConnectionLane.Snapshot, 1, chunk.Length);
         }
 
         Span<byte> end = frame.AsSpan(0, PeerFrame.HeaderBytes + 4);
         BinaryPrimitives.WriteUInt32LittleEndian(end[PeerFrame.HeaderBytes..], source.Checksum);
         PeerFrame.Seal(end, FrameType.SnapshotEnd);
-        PeerDialer.SendAll(socket, end);
+        channel.SendAll(end);
         Span<byte> result = frame.AsSpan(0, PeerFrame.HeaderBytes + 1);
-        if (!PeerDialer.ReceiveAll(socket, result)
+        if (!channel.ReceiveAll(result)
             || !PeerFrame.TryReadHeader(result, ConnectionLane.Snapshot, out FrameHeader header)
             || header.Type != FrameType.SnapshotResult
             || !PeerFrame.IsIntact(result, result[PeerFrame.HeaderBytes..]))
@@ -168,12 +168,12 @@ internal static class PeerSnapshot
     }
 
     private static bool Receive(
-        PeerTransport transport, Socket socket, ulong peer, PeerCounters counters, out string error, out ulong index)
+        PeerTransport transport, PeerChannel channel, ulong peer, PeerCounters counters, out string error, out ulong index)
     {
         byte[] frame = new byte[PeerFrame.HeaderBytes + PeerFrame.ChunkBytes];
         index = 0;
         error = "the stream did not begin with an offer";
-        if (Next(socket, frame, out FrameHeader header) is not FrameType.SnapshotBegin
+        if (Next(channel, frame, out FrameHeader header) is not FrameType.SnapshotBegin
             || header.Length < 8 + PeerCodec.MessageBytes
             || !PeerCodec.TryRead(frame.AsSpan(PeerFrame.HeaderBytes + 8, header.Length - 8), out RaftMessage message, out int length)
             || length != header.Length - 8 || message.Type != MessageType.Snapshot)
@@ -196,7 +196,7 @@ internal static class PeerSnapshot
         {
             while (true)
             {
-                switch (Next(socket, frame, out header))
+                switch (Next(channel, frame, out header))
                 {
                     case FrameType.SnapshotChunk:
                         counters.Received(1, PeerFrame.HeaderBytes + header.Length);
@@ -220,16 +220,16 @@ internal static class PeerSnapshot
         }
     }
 
-    private static FrameType Next(Socket socket, byte[] frame, out FrameHeader header)
+    private static FrameType Next(PeerChannel channel, byte[] frame, out FrameHeader header)
     {
         header = default;
-        if (!PeerDialer.ReceiveAll(socket, frame.AsSpan(0, PeerFrame.HeaderBytes))
+        if (!channel.ReceiveAll(frame.AsSpan(0, PeerFrame.HeaderBytes))
             || !PeerFrame.TryReadHeader(frame, ConnectionLane.Snapshot, out header))
         {
             return FrameType.None;
         }
 
         Span<byte> body = frame.AsSpan(PeerFrame.HeaderBytes, header.Length);
-        return PeerDialer.ReceiveAll(socket, body) && PeerFrame.IsIntact(frame, body) ? header.Type : FrameType.None;
+        return channel.ReceiveAll(body) && PeerFrame.IsIntact(frame, body) ? header.Type : FrameType.None;
     }
 }

@@ -2,7 +2,6 @@
 // connections, remotes. Cold: under one lock.
 using System;
 using System.Collections.Generic;
-using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Base;
@@ -48,58 +47,63 @@ internal sealed partial class PeerTransport
 
     public PeerStanding Judge(PeerHello hello) => Member.Judge(hello.Identity.MemberId, hello.Identity.StorageId);
 
-    public bool TryServeHttp(Socket socket, string head) => _http is { } http && http.TryServe(socket, head);
+    public bool TryServeHttp(PeerChannel channel, string head) => _http is { } http && http.TryServe(channel, head);
 
-    /// <summary>A socket that Dispose has to cut; false when that has happened already.</summary>
-    public bool Track(Socket socket)
+    /// <summary>A connection that Dispose has to end; false when that has happened already.</summary>
+    public bool Track(PeerChannel channel)
     {
         lock (_lock)
         {
-            return !_stopped && _snapshots.Add(socket);
+            return !_stopped && _snapshots.Add(channel);
         }
     }
 
-    public void Untrack(Socket socket)
+    public void Untrack(PeerChannel channel)
     {
         lock (_lock)
         {
-            _ = _snapshots.Remove(socket);
+            _ = _snapshots.Remove(channel);
         }
     }
 
-    /// <summary>A member has shaken hands on a connection it opened. The door's thread.</summary>
-    public void Accepted(Socket socket, PeerHello hello, string address)
+    /// <summary>A member has shaken hands on a connection it opened. The door's thread, or one of TLS handshakes.</summary>
+    public void Accepted(PeerChannel channel, PeerHello hello)
     {
         ulong peer = hello.Identity.MemberId;
         PeerLink? link = Find(peer);
         if (link is null && !AddRemote(hello))
         {
-            socket.Dispose();
+            channel.Dispose();
             return;
         }
 
         link?.Nudge();
         if (hello.Lane == ConnectionLane.Snapshot)
         {
-            ReceiveSnapshot(socket, peer);
+            channel.Settle(sendsNow: false);
+            ReceiveSnapshot(channel, peer);
             return;
         }
 
         var connection = new Accepted(peer, hello.Identity.Boot, hello.Lane);
         if (hello.Lane == ConnectionLane.Urgent)
         {
-            socket.ReceiveTimeout = (int)Options.ReadTimeout.TotalMilliseconds;
-            connection.Urgent = new UrgentSocket(socket, peer, CountersOf(peer), Pool, _writerThread);
+            channel.Settle(sendsNow: true);
+            channel.Socket.SendTimeout = 0;
+            channel.Socket.ReceiveTimeout = (int)Options.ReadTimeout.TotalMilliseconds;
+            connection.Urgent = new UrgentSocket(channel, peer, CountersOf(peer), Pool, _writerThread);
         }
         else
         {
-            connection.Bulk = new BulkReader(this, socket, peer);
+            channel.Settle(sendsNow: false);
+            channel.Socket.ReceiveTimeout = 0;
+            connection.Bulk = new BulkReader(this, channel, peer);
         }
 
         if (!Replace(connection))
         {
             connection.Close();
-            socket.Dispose();
+            channel.Dispose();
             return;
         }
 
@@ -113,7 +117,7 @@ internal sealed partial class PeerTransport
             if (!TryAdd(new PeerWire(urgent, null)))
             {
                 urgent.Abort();
-                socket.Dispose();
+                channel.Dispose();
             }
 
             thread.Start();
@@ -288,11 +292,11 @@ internal sealed partial class PeerTransport
         Forget(connection);
     }
 
-    private void ReceiveSnapshot(Socket socket, ulong peer)
+    private void ReceiveSnapshot(PeerChannel channel, ulong peer)
     {
-        if (!Track(socket))
+        if (!Track(channel))
         {
-            socket.Dispose();
+            channel.Dispose();
             return;
         }
 
@@ -300,8 +304,8 @@ internal sealed partial class PeerTransport
             "snap-in",
             () =>
             {
-                PeerSnapshot.Receive(this, socket, peer);
-                Untrack(socket);
+                PeerSnapshot.Receive(this, channel, peer);
+                Untrack(channel);
             },
             Options.Fatal);
         Remember(thread);

@@ -13,6 +13,7 @@ using Cairn.Core.Membership;
 using Cairn.Core.Raft;
 using Cairn.Core.Server;
 using Cairn.Net.Http;
+using Cairn.Net.Tls;
 using Microsoft.Extensions.Logging;
 
 namespace Cairn.Net.Peer;
@@ -36,6 +37,12 @@ internal sealed record PeerTransportOptions
 
     /// <summary>Bound and listening; the transport's from here on.</summary>
     public IReadOnlyList<Socket> Listeners { get; init; } = [];
+
+    /// <summary>The same for those who speak TLS.</summary>
+    public IReadOnlyList<Socket> SecureListeners { get; init; } = [];
+
+    /// <summary>Certificates; verified before, if there is a secure listener.</summary>
+    public TlsEndpoint Tls { get; init; } = TlsEndpoint.None;
 
     /// <summary>Where this member tells others to find it.</summary>
     public IReadOnlyList<string> AdvertisedUrls { get; init; } = [];
@@ -62,7 +69,7 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
     private readonly Lock _lock = new();
     private readonly Dictionary<ulong, PeerCounters> _counters = [];
     private readonly List<Accepted> _accepted = [];
-    private readonly HashSet<Socket> _snapshots = [];
+    private readonly HashSet<PeerChannel> _snapshots = [];
     private readonly List<BlockingThread> _ended = [];
     private readonly PeerWriter _writer;
     private readonly ActorThread _writerThread;
@@ -80,7 +87,7 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
         Once = new OncePerMinute(options.Clock);
         _writer = new PeerWriter(Pool, Calls, options.WriteTimeout);
         _writerThread = new ActorThread(_writer, options.Clock, options.Fatal);
-        _door = new PeerDoor(this, options.Listeners);
+        _door = new PeerDoor(this, options.Listeners, options.SecureListeners);
     }
 
     public PeerTransportOptions Options { get; }
@@ -276,9 +283,9 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
             links = _links;
             _links = [];
             accepted = [.. _accepted];
-            foreach (Socket socket in _snapshots)
+            foreach (PeerChannel channel in _snapshots)
             {
-                BulkPipe.Cut(socket);
+                channel.End();
             }
         }
 
@@ -288,7 +295,7 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
         }
         else
         {
-            foreach (Socket listener in Options.Listeners)
+            foreach (Socket listener in (IEnumerable<Socket>)[.. Options.Listeners, .. Options.SecureListeners])
             {
                 listener.Dispose();
             }

@@ -124,7 +124,7 @@ internal sealed unsafe class PeerWriter : IActor
     private static void End(PeerWire wire)
     {
         Drain(wire);
-        wire.Urgent.Socket.Dispose();
+        wire.Urgent.Channel.Dispose();
     }
 
     private bool FlushUrgent(long nowNs)

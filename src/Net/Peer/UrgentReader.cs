@@ -26,7 +26,7 @@ internal sealed unsafe class UrgentReader(PeerTransport transport, UrgentSocket 
         {
             while (true)
             {
-                int count = socket.Socket.Receive(_buffer.AsSpan(_filled));
+                int count = socket.Channel.Receive(_buffer.AsSpan(_filled));
                 if (count == 0)
                 {
                     return "closed by the remote side";

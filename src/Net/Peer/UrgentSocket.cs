@@ -1,4 +1,4 @@
-// UrgentSocket: one connection of the urgent lane, either end: a blocking socket that one thread reads and the writer thread
+// UrgentSocket: one connection of the urgent lane, either end: a blocking channel that one thread reads and the writer thread
 // writes without ever waiting.
 //
 // Ownership  A frame's block moves with TrySend, taken or not. Any thread may send; the writer thread alone takes frames
@@ -7,7 +7,6 @@
 // Closing    Whoever meets the mark too late leaves his frame in the ring; the writer looks into closed rings for a while
 //            (PeerWriter), so that no block is lost.
 using System;
-using System.Net.Sockets;
 using System.Threading;
 using Cairn.Base;
 
@@ -22,25 +21,23 @@ internal sealed unsafe class UrgentSocket
     private readonly MpscRing<nint> _ring = new(FramesMax);
     private readonly NativePool _pool;
     private readonly IWaker _writer;
-    private readonly int _descriptor;
     private NativeBlock* _partial; // what the kernel did not take of the last send
     private int _partialOffset;
     private long _stuckSinceNs;
     private long _queuedBytes;
     private int _aborted;
 
-    public UrgentSocket(Socket socket, ulong peer, PeerCounters counters, NativePool pool, IWaker writer)
+    public UrgentSocket(PeerChannel channel, ulong peer, PeerCounters counters, NativePool pool, IWaker writer)
     {
-        Socket = socket;
+        Channel = channel;
         Peer = peer;
         Counters = counters;
         _pool = pool;
         _writer = writer;
-        _descriptor = (int)socket.SafeHandle.DangerousGetHandle();
     }
 
     /// <summary>The reader's; nobody else receives from it.</summary>
-    public Socket Socket { get; }
+    public PeerChannel Channel { get; }
 
     public ulong Peer { get; }
 
@@ -58,7 +55,7 @@ internal sealed unsafe class UrgentSocket
     public long QueuedBytes => Volatile.Read(ref _queuedBytes);
 
     /// <summary>Something is left that the kernel did not take: look again soon.</summary>
-    public bool IsStuck => _partial != null;
+    public bool IsStuck => _partial != null || Channel.HasLeft;
 
     /// <summary>Queues a sealed frame; takes the block. False when it was dropped.</summary>
     public bool TrySend(NativeBlock* frame)
@@ -86,6 +83,11 @@ internal sealed unsafe class UrgentSocket
         bool any = false;
         while (!IsAborted)
         {
+            if (_partial == null && Channel.HasLeft && !SendLeft(nowNs, stuckLimitNs))
+            {
+                return any;
+            }
+
             if (_partial != null)
             {
                 if (!SendPartial(nowNs, stuckLimitNs))
@@ -117,15 +119,7 @@ internal sealed unsafe class UrgentSocket
             return;
         }
 
-        try
-        {
-            Socket.Shutdown(SocketShutdown.Both);
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
-        {
-            // The other side was faster.
-        }
-
+        Channel.End();
         _writer.Wake();
     }
 
@@ -183,7 +177,7 @@ internal sealed unsafe class UrgentSocket
 
     private void Put(ReadOnlySpan<byte> bytes, int frames, long nowNs, NativeBlock* behind)
     {
-        int sent = SocketCalls.SendNow(_descriptor, bytes);
+        int sent = Channel.SendNow(bytes);
         if (sent < 0)
         {
             if (behind != null)
@@ -227,9 +221,29 @@ internal sealed unsafe class UrgentSocket
         _stuckSinceNs = nowNs;
     }
 
+    // What a channel has taken from us and the kernel not yet from it.
+    private bool SendLeft(long nowNs, long stuckLimitNs)
+    {
+        bool alive = Channel.SendNow([]) >= 0;
+        if (alive && !Channel.HasLeft)
+        {
+            _stuckSinceNs = 0;
+            return true;
+        }
+
+        _stuckSinceNs = _stuckSinceNs == 0 ? nowNs : _stuckSinceNs;
+        if (!alive || nowNs - _stuckSinceNs > stuckLimitNs)
+        {
+            Counters.SendFailed();
+            Abort();
+        }
+
+        return false;
+    }
+
     private bool SendPartial(long nowNs, long stuckLimitNs)
     {
-        int sent = SocketCalls.SendNow(_descriptor, NativeBlock.Span(_partial)[_partialOffset..]);
+        int sent = Channel.SendNow(NativeBlock.Span(_partial)[_partialOffset..]);
         if (sent < 0)
         {
             Counters.SendFailed();

@@ -12,6 +12,7 @@ using Cairn.Core.Raft;
 using Cairn.Core.Server;
 using Cairn.Net.Http;
 using Cairn.Net.Peer;
+using Cairn.Net.Tls;
 using Xunit;
 
 namespace Cairn.Net.Tests.Peer;
@@ -36,16 +37,34 @@ public sealed unsafe partial class PeerTransportTests
     }
 }
 
-public sealed partial class PeerTransportTests
+public sealed partial class PeerTransportTests : IDisposable
 {
+    private Certificates? _certificates;
+
+    private TlsOptions? Tls(bool secure)
+    {
+        if (!secure)
+        {
+            return null;
+        }
+
+        _certificates ??= new Certificates();
+        CertificateFiles own = _certificates.Issue("peer");
+        return new TlsOptions { CertFile = own.Cert, KeyFile = own.Key, TrustedCaFile = _certificates.CaFile, ClientCertAuth = true };
+    }
+
+    public void Dispose() => _certificates?.Dispose();
+
     private static Task Until(Func<bool> condition, string what) => PeerEnd.Until(condition, what);
 
-    [Fact]
-    public async Task Messages_OnBothLanes_ArriveOnceAndInOrder()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Messages_OnBothLanes_ArriveOnceAndInOrder(bool secure)
     {
-        using var one = new PeerEnd(1);
-        using var two = new PeerEnd(2);
-        using var three = new PeerEnd(3);
+        using var one = new PeerEnd(1, tls: Tls(secure));
+        using var two = new PeerEnd(2, tls: Tls(secure));
+        using var three = new PeerEnd(3, tls: Tls(secure));
         await PeerEnd.Join(one, two, three);
         Assert.Equal((2000UL, 14UL), one.Member.Links[2]);
 
@@ -79,11 +98,13 @@ public sealed partial class PeerTransportTests
         Assert.Empty(three.Member.Messages);
     }
 
-    [Fact]
-    public async Task Append_AsLargeAsARequestMayBe_ArrivesWhole_AndHeartbeatsPassIt()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Append_AsLargeAsARequestMayBe_ArrivesWhole_AndHeartbeatsPassIt(bool secure)
     {
-        using var one = new PeerEnd(1);
-        using var two = new PeerEnd(2);
+        using var one = new PeerEnd(1, tls: Tls(secure));
+        using var two = new PeerEnd(2, tls: Tls(secure));
         await PeerEnd.Join(one, two);
         byte[] payload = new byte[40 << 20];
         new Random(1).NextBytes(payload);
@@ -96,11 +117,13 @@ public sealed partial class PeerTransportTests
         Assert.True(payload.AsSpan().SequenceEqual(second.Body.AsSpan(EntryFrame.EntryHeadBytes)));
     }
 
-    [Fact]
-    public async Task Send_ToAPeerThatTakesNothing_SaysNoInTheEnd_AndNeverBlocks()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Send_ToAPeerThatTakesNothing_SaysNoInTheEnd_AndNeverBlocks(bool secure)
     {
-        using var one = new PeerEnd(1, readTimeout: TimeSpan.FromMinutes(1));
-        using var two = new PeerEnd(2, readTimeout: TimeSpan.FromMinutes(1));
+        using var one = new PeerEnd(1, readTimeout: TimeSpan.FromMinutes(1), tls: Tls(secure));
+        using var two = new PeerEnd(2, readTimeout: TimeSpan.FromMinutes(1), tls: Tls(secure));
         await PeerEnd.Join(one, two);
         byte[] payload = new byte[1 << 20];
         int taken = 0;
@@ -115,11 +138,13 @@ public sealed partial class PeerTransportTests
         await Until(() => two.Member.Messages.Count == taken + 1, "everything that was taken");
     }
 
-    [Fact]
-    public async Task Call_IsAnsweredOrUnreachable_ExactlyOnce()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Call_IsAnsweredOrUnreachable_ExactlyOnce(bool secure)
     {
-        using var one = new PeerEnd(1);
-        var two = new PeerEnd(2);
+        using var one = new PeerEnd(1, tls: Tls(secure));
+        var two = new PeerEnd(2, tls: Tls(secure));
         await PeerEnd.Join(one, two);
         long deadline = SystemClock.Instance.NowNs + 30_000_000_000;
         var calls = new List<PeerCall>();
@@ -301,13 +326,15 @@ public sealed partial class PeerTransportTests
     }
 
     [Theory]
-    [InlineData(0, 0, true)]
-    [InlineData(3_000_000, 0, true)]
-    [InlineData(3_000_000, 1_000_000, false)]
-    public async Task Snapshot_ArrivesWhole_OrIsReported(int length, int failAt, bool expected)
+    [InlineData(0, 0, true, false)]
+    [InlineData(3_000_000, 0, true, false)]
+    [InlineData(3_000_000, 1_000_000, false, false)]
+    [InlineData(3_000_000, 0, true, true)]
+    [InlineData(3_000_000, 1_000_000, false, true)]
+    public async Task Snapshot_ArrivesWhole_OrIsReported(int length, int failAt, bool expected, bool secure)
     {
-        using var one = new PeerEnd(1);
-        using var two = new PeerEnd(2);
+        using var one = new PeerEnd(1, tls: Tls(secure));
+        using var two = new PeerEnd(2, tls: Tls(secure));
         await PeerEnd.Join(one, two);
         var image = new byte[Math.Max(1, length)];
         new Random(3).NextBytes(image);

@@ -11,6 +11,8 @@ using Cairn.Core.Raft;
 using Cairn.Core.Server;
 using Cairn.Net.Http;
 using Cairn.Net.Peer;
+using Cairn.Net.Tls;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -76,8 +78,13 @@ internal sealed unsafe class NotedMember(ulong id, ulong cluster) : IPeerReceive
 /// <summary>One transport with its member.</summary>
 internal sealed class PeerEnd : IDisposable
 {
-    public PeerEnd(ulong id, ulong cluster = 9, int port = 0, HttpHandler? pages = null, TimeSpan? readTimeout = null)
+    private readonly string _scheme;
+
+    public PeerEnd(
+        ulong id, ulong cluster = 9, int port = 0, HttpHandler? pages = null, TimeSpan? readTimeout = null, TlsOptions? tls = null,
+        ILogger? log = null)
     {
+        _scheme = tls is null ? "http" : "https";
         var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, port));
@@ -89,8 +96,10 @@ internal sealed class PeerEnd : IDisposable
             Clock = SystemClock.Instance,
             Random = new SystemRandom(id),
             Fatal = NoFatal.Instance,
-            Log = NullLogger.Instance,
-            Listeners = [listener],
+            Log = log ?? NullLogger.Instance,
+            Listeners = tls is null ? [listener] : [],
+            SecureListeners = tls is null ? [] : [listener],
+            Tls = tls is null ? TlsEndpoint.None : new TlsEndpoint(tls),
             AdvertisedUrls = [Url],
             Pages = pages,
             ReadTimeout = readTimeout ?? TimeSpan.FromSeconds(5),
@@ -100,7 +109,7 @@ internal sealed class PeerEnd : IDisposable
 
     public int Port { get; }
 
-    public string Url => "http://127.0.0.1:" + Port.ToString(System.Globalization.CultureInfo.InvariantCulture);
+    public string Url => _scheme + "://127.0.0.1:" + Port.ToString(System.Globalization.CultureInfo.InvariantCulture);
 
     public NotedMember Member { get; }
 
