@@ -10,7 +10,8 @@
 //           meeting a number of pieces go the usual way.
 // Guests    An actor behind the pipeline that is woken now and then (the hub of watchers): it is borrowed when it sleeps, but
 //           whether it sleeps says nothing about the write being alone. Its waker says when a turn would be long.
-// Blocking  The carrying thread does what the stages do, an fdatasync included. It is one thread at a time per carrier.
+// Blocking  The carrying thread does what the stages do, an fdatasync included. It is one thread at a time per carrier. A
+//           thread that has others to serve forbids it (IsForbiddenHere) while somebody would have to wait.
 // Bound     Polls are counted; past the bound everything goes to the stages' own threads.
 using System;
 using System.Threading;
@@ -25,6 +26,12 @@ public sealed class Carrier
 
     [ThreadStatic]
     private static Carrier? t_here;
+
+    [ThreadStatic]
+    private static bool t_forbidden;
+
+    [ThreadStatic]
+    private static int t_runs;
 
     private readonly ActorThread[] _stages;
     private readonly ActorThread[] _woken;
@@ -58,6 +65,16 @@ public sealed class Carrier
     /// <summary>The calling thread is between <see cref="TryBegin"/> and the end of <see cref="Run"/>.</summary>
     public bool IsCarryingHere => t_here == this;
 
+    /// <summary>The calling thread does not carry: its work goes to the stages' own threads.</summary>
+    public static bool IsForbiddenHere
+    {
+        get => t_forbidden;
+        set => t_forbidden = value;
+    }
+
+    /// <summary>How often the calling thread has carried.</summary>
+    public static int RunsHere => t_runs;
+
     /// <summary>Any carrier has the calling thread.</summary>
     public static bool IsAnyHere => t_here is not null;
 
@@ -67,6 +84,11 @@ public sealed class Carrier
     /// </summary>
     public bool TryBegin()
     {
+        if (t_forbidden)
+        {
+            return false;
+        }
+
         foreach (ActorThread stage in _stages)
         {
             if (!stage.IsAsleep)
@@ -96,6 +118,7 @@ public sealed class Carrier
     public void Run()
     {
         int polls = 0;
+        t_runs++;
         while (_wokenCount > 0)
         {
             ActorThread stage = TakeFirst();

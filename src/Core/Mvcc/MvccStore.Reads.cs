@@ -52,8 +52,11 @@ public sealed unsafe partial class MvccStore
         return outcome;
     }
 
-    /// <summary>The same for any thread: gives up where it would have to wait for the disk (design: page faults).</summary>
-    /// <returns>False: nothing was written; ask again on a thread that may wait.</returns>
+    /// <summary>
+    /// The same for any thread: gives up where it would have to wait for the disk (design: page faults), and where the
+    /// answer costs more than a thread that serves others may spend on one request (<see cref="ReadBudget"/>).
+    /// </summary>
+    /// <returns>False: nothing was written; ask again on a thread that may take its time.</returns>
     public bool TryRangeNow(
         ReadOnlySpan<byte> request, in ViewPin pin, in HeaderFields header, ref NativeBuffer output, out ErrorCode outcome) =>
         TryRange(request, pin, header, mayWait: false, ref output, out outcome);
@@ -118,7 +121,9 @@ public sealed unsafe partial class MvccStore
         }
 
         View view = pin.View;
+        int work = ReadBudget.Units;
         view.NeverWaits = !mayWait;
+        view.Work = mayWait ? null : &work;
         bool answered = TryAnswerRange(view, range, Header(header, view.Revision), ref output, nested: false, out outcome);
         if (answered)
         {
@@ -138,7 +143,9 @@ public sealed unsafe partial class MvccStore
         }
 
         View view = pin.View;
+        int work = ReadBudget.Units;
         view.NeverWaits = !mayWait;
+        view.Work = mayWait ? null : &work;
         outcome = ErrorCode.None;
         CompareVerdict verdict;
         int ranges;

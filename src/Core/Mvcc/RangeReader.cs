@@ -57,7 +57,10 @@ internal unsafe ref struct RangeReader
     /// <summary>The limit cut something.</summary>
     public bool More { get; private set; }
 
-    /// <summary>The View never waits and a value would have to come from the disk: there is no answer.</summary>
+    /// <summary>
+    /// The View never waits and a value would have to come from the disk, or the range is larger than the View's budget:
+    /// there is no answer.
+    /// </summary>
     public bool IsCold { get; private set; }
 
     /// <summary>Pairs in the answer.</summary>
@@ -86,10 +89,14 @@ internal unsafe ref struct RangeReader
         }
         else
         {
-            SelectRange(index, request, revision);
+            SelectRange(view, index, request, revision);
         }
 
-        Arrange(view, request);
+        if (!IsCold)
+        {
+            Arrange(view, request);
+        }
+
         if (!IsCold)
         {
             Locate(view);
@@ -266,7 +273,7 @@ internal unsafe ref struct RangeReader
         }
     }
 
-    private void SelectRange(KeyIndex index, scoped in RangeRequest request, long revision)
+    private void SelectRange(scoped in View view, KeyIndex index, scoped in RangeRequest request, long revision)
     {
         bool openEnd = request.HasEmptyRangeEnd || (request.RangeEnd.Length == 1 && request.RangeEnd[0] == 0);
         bool loadsAll = request.Limit <= 0 || request.SortOrder != SortOrder.None || HasFilter(request);
@@ -282,6 +289,12 @@ internal unsafe ref struct RangeReader
             if (!openEnd && KeyRecord.Key(record).SequenceCompareTo(end) >= 0)
             {
                 break;
+            }
+
+            if (!view.TrySpend(ReadBudget.Key))
+            {
+                IsCold = true;
+                return;
             }
 
             if (!KeyHistory.TryGetLive(record, revision, out KeyState state))
@@ -381,7 +394,7 @@ internal unsafe ref struct RangeReader
         if (hit->Data == null)
         {
             ReadOnlySpan<byte> pair = view.Value(hit->Main, (int)(hit->SubFlags >> HistoryEntry.SubShift));
-            if (pair.IsEmpty)
+            if (pair.IsEmpty || !view.TrySpend(ReadBudget.Pair(pair.Length)))
             {
                 IsCold = true;
                 return false;

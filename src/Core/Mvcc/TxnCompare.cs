@@ -11,7 +11,7 @@ internal enum CompareVerdict : byte
     Fails,
     Holds,
 
-    /// <summary>The View never waits and a value would have to come from the disk.</summary>
+    /// <summary>The View never waits and a value would have to come from the disk, or its budget is used up.</summary>
     Cold,
 }
 
@@ -58,6 +58,11 @@ internal static unsafe class TxnCompare
             if (!openEnd && KeyRecord.Key(record).SequenceCompareTo(compare.RangeEnd) >= 0)
             {
                 break;
+            }
+
+            if (!view.TrySpend(ReadBudget.Key))
+            {
+                return CompareVerdict.Cold;
             }
 
             if (KeyHistory.TryGetLive(record, view.Revision, out KeyState state))
@@ -113,7 +118,7 @@ internal static unsafe class TxnCompare
     private static bool TryStored(scoped in View view, scoped in KeyState state, out KeyValue pair)
     {
         ReadOnlySpan<byte> bytes = view.Value(state.Main, state.Sub);
-        if (bytes.IsEmpty)
+        if (bytes.IsEmpty || !view.TrySpend(ReadBudget.Pair(bytes.Length)))
         {
             pair = default;
             return false;

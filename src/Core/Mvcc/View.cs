@@ -7,6 +7,22 @@ using Cairn.Btree;
 
 namespace Cairn.Core.Mvcc;
 
+/// <summary>
+/// What a read may cost on a thread that serves other clients as well. A unit is about 100 ns, so the whole is well under a
+/// millisecond; a read that turns out larger is done again by a thread for long reads, which costs it at most this much more.
+/// </summary>
+internal static class ReadBudget
+{
+    /// <summary>Units of one request.</summary>
+    public const int Units = 4096;
+
+    /// <summary>A key looked at in the index.</summary>
+    public const int Key = 1;
+
+    /// <summary>A stored pair looked up, and copied.</summary>
+    public static int Pair(int bytes) => 4 + (bytes >> 8);
+}
+
 /// <summary>One state of the store. A value; what it names lives as long as the pin it was taken with.</summary>
 internal struct View
 {
@@ -33,6 +49,14 @@ internal struct View
     /// it would have to.
     /// </summary>
     public bool NeverWaits;
+
+    /// <summary>
+    /// What a reader on a thread that serves others may still do (<see cref="ReadBudget"/>); null: as much as it takes.
+    /// </summary>
+    public unsafe int* Work;
+
+    /// <summary>Counts work. False: this is not a read for this thread.</summary>
+    public readonly unsafe bool TrySpend(int units) => Work == null || (*Work -= units) >= 0;
 
     /// <summary>The stored KeyValue of a revision that exists in this View. Valid while pinned.</summary>
     public readonly unsafe ReadOnlySpan<byte> Value(long main, int sub)

@@ -12,6 +12,9 @@ namespace Cairn.Core.Protocol;
 /// <summary>Validation and pricing of key-value requests.</summary>
 public static class RequestChecks
 {
+    /// <summary>Operations and compares of a txn that still counts as light.</summary>
+    private const int LightOps = 16;
+
     /// <summary>Levels of nesting that are served at most.</summary>
     public const int MaxDepth = 512;
 
@@ -62,6 +65,25 @@ public static class RequestChecks
     public static bool IsSerializable(scoped in TxnRequest request) =>
         OnlyRanges(request.Success, true) && OnlyRanges(request.Failure, true);
 
+    /// <summary>True if applying the txn touches a handful of keys: few operations, each on one key, none nested.</summary>
+    public static bool IsLight(scoped in TxnRequest request)
+    {
+        if (request.CompareCount + request.SuccessCount + request.FailureCount > LightOps)
+        {
+            return false;
+        }
+
+        foreach (Compare compare in request.Compares)
+        {
+            if (!compare.RangeEnd.IsEmpty)
+            {
+                return false;
+            }
+        }
+
+        return OnlySingleKeys(request.Success) && OnlySingleKeys(request.Failure);
+    }
+
     /// <summary>Cost of a request by its kind. Malformed bytes cost nothing: somebody else refuses them.</summary>
     public static long QuotaCost(RequestKind kind, ReadOnlySpan<byte> body) => kind switch
     {
@@ -103,6 +125,26 @@ public static class RequestChecks
         }
 
         return cost;
+    }
+
+    private static bool OnlySingleKeys(scoped RequestOpEnumerable ops)
+    {
+        foreach (RequestOp op in ops)
+        {
+            bool single = op.Kind switch
+            {
+                RequestOpKind.Range => op.AsRange() is { RangeEnd.IsEmpty: true, HasEmptyRangeEnd: false },
+                RequestOpKind.Put => true,
+                RequestOpKind.DeleteRange => op.AsDeleteRange().RangeEnd.IsEmpty,
+                _ => false,
+            };
+            if (!single)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private static bool OnlyRanges(scoped RequestOpEnumerable ops, bool serializable)

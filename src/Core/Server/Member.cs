@@ -270,7 +270,7 @@ public sealed partial class Member : IDisposable
     {
         ArgumentNullException.ThrowIfNull(slot);
         ErrorCode refusal;
-        if (Carrier is { } carrier && carrier.TryBegin())
+        if (slot.IsLight && Carrier is { } carrier && carrier.TryBegin())
         {
             slot.CarryingThread = Environment.CurrentManagedThreadId;
             refusal = _intake.Propose(slot, deadlineNs);

@@ -104,6 +104,12 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
     /// <summary>When the member gives up on it (monotonic ns). Set when it is submitted.</summary>
     internal long DeadlineNs;
 
+    /// <summary>
+    /// Applying it touches a handful of keys: the thread that brings it may take it through the pipeline itself. Set by
+    /// the service after <see cref="BeginRequest"/>; false when rented.
+    /// </summary>
+    public bool IsLight { get; set; }
+
     /// <summary>The thread that carries this request through the pipeline right now (Carrier); 0: none.</summary>
     internal int CarryingThread { get; set; }
 
@@ -213,6 +219,7 @@ public sealed unsafe class RequestSlot : IValueTaskSource<ErrorCode>, IThreadPoo
         ReceivedNs = ProposedNs = DurableNs = CommittedNs = AppliedNs = SentNs = 0;
         Index = 0;
         EntryTerm = 0;
+        IsLight = false;
         _state = Idle;
         Volatile.Write(ref _references, 1);
     }

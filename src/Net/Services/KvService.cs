@@ -3,7 +3,8 @@
 // Write      checks -> canonical bytes straight into the slot's payload block -> Member.ProposeAsync -> the response
 //            body that apply encoded -> the connection. Nothing is allocated on the managed heap.
 // Read       barrier (unless serializable) -> pin a View -> the store encodes the answer -> the connection. Where a
-//            page would have to come from the disk the read is done again on a thread that may wait.
+//            page would have to come from the disk, or the answer is large, the read is done again on a thread that may
+//            take its time.
 // Thread     any I/O thread.
 using System.Threading.Tasks;
 using Cairn.Core.Mvcc;
@@ -71,7 +72,7 @@ internal sealed class KvService
             return Refuse(call, refusal);
         }
 
-        return _port.Propose(call, Fill(_port.Rent(call), plan));
+        return _port.Propose(call, Fill(_port.Rent(call), plan, isLight: true));
     }
 
     public RpcStep DeleteRange(RpcCall call)
@@ -92,7 +93,7 @@ internal sealed class KvService
             return Refuse(call, refusal);
         }
 
-        return _port.Propose(call, Fill(_port.Rent(call), plan));
+        return _port.Propose(call, Fill(_port.Rent(call), plan, delete.RangeEnd.IsEmpty));
     }
 
     public RpcStep Txn(RpcCall call)
@@ -125,7 +126,7 @@ internal sealed class KvService
 
         RequestSlot slot = _port.Rent(call);
         slot.Lane = ProposalLane.Control;
-        return _port.Propose(call, Fill(slot, plan));
+        return _port.Propose(call, Fill(slot, plan, isLight: false));
     }
 
     private static RpcStep Refuse(RpcCall call, ErrorCode refusal)
@@ -134,9 +135,10 @@ internal sealed class KvService
         return RpcStep.Done;
     }
 
-    private static RequestSlot Fill(RequestSlot slot, scoped in CanonPlan plan)
+    private static RequestSlot Fill(RequestSlot slot, scoped in CanonPlan plan, bool isLight)
     {
         plan.WriteTo(slot.BeginRequest(plan.Kind, plan.Length));
+        slot.IsLight = isLight;
         return slot;
     }
 
@@ -179,7 +181,7 @@ internal sealed class KvService
             return RequestChecks.IsSerializable(txn) ? TxnRoute.SerializableRead : TxnRoute.LinearizableRead;
         }
 
-        slot = Fill(_port.Rent(call), RequestCanon.PlanTxn(txn, unusual));
+        slot = Fill(_port.Rent(call), RequestCanon.PlanTxn(txn, unusual), RequestChecks.IsLight(txn));
         return TxnRoute.Log;
     }
 
