@@ -4,8 +4,6 @@
 //            kept with them (KestrelExchange), so a call in steady state allocates nothing of ours. The features
 //            are looked up once per stream object, not once per call.
 // Thread     Kestrel runs one call of a stream object at a time.
-// Order      Admission of the transport follows grpc-go, which etcd uses: content type, HTTP method, timeout,
-//            path, encoding, frame, size.
 using System;
 using System.Buffers;
 using System.IO;
@@ -27,8 +25,6 @@ namespace Cairn.Net.Rpc;
     "Design", "CA1001", Justification = "reused, never disposed; Finish disposes the sources of each call")]
 internal sealed class KestrelCall : RpcCall
 {
-    private const string GrpcContentType = "application/grpc";
-
     private readonly RpcServerState _server;
     private readonly IHttpRequestFeature _request;
     private readonly IHttpResponseFeature _response;
@@ -42,6 +38,7 @@ internal sealed class KestrelCall : RpcCall
     private bool _holding;
     private RpcBuffer? _plainAnswer;
     private bool _gzip;
+    private string? _echoedType;
     private bool _begun;
     private int _remaining;
     private CancellationTokenSource? _deadlineSource;
@@ -96,8 +93,7 @@ internal sealed class KestrelCall : RpcCall
         }
 
         RpcMethod method = Method;
-        method.CountStarted();
-        _server.Clients.Count(ClientApiVersion, method.Kind == RpcKind.Unary);
+        _server.CountStarted(method, ClientApiVersion);
         try
         {
             bool ready = true;
@@ -249,7 +245,7 @@ internal sealed class KestrelCall : RpcCall
     {
         Invariant.Check(_remaining == 0, "an answer message was begun inside another one");
         Start();
-        MessagesSent++;
+        CountMessage();
         _remaining = length;
         Interlocked.Add(ref _server.BytesSent, length);
         if (_gzip)
@@ -376,59 +372,40 @@ internal sealed class KestrelCall : RpcCall
     {
         ResetStatus();
         ReceivedNs = _server.Clock.NowNs;
-        DeadlineNs = long.MaxValue;
         _begun = false;
-        _gzip = false;
         _remaining = 0;
         _message = default;
         _reader = null;
         _writer = null;
 
         IHeaderDictionary headers = _request.Headers;
-        string? contentType = headers.ContentType;
-        if (!RpcText.IsGrpcContentType(contentType))
-        {
-            Refuse(415, RpcCode.InvalidArgument, RpcWords.BadContentType(contentType ?? ""));
-            return false;
-        }
-
-        if (!HttpMethods.IsPost(_request.Method))
-        {
-            Refuse(405, RpcCode.Internal, RpcWords.NotPost(_request.Method));
-            return false;
-        }
-
         StringValues timeout = headers["grpc-timeout"];
-        if (timeout.Count != 0)
+        StringValues encoding = headers["grpc-encoding"];
+        var head = new RpcHead
         {
-            if (!RpcText.TryParseTimeout(timeout[0], out long timeoutNs))
-            {
-                Refuse(400, RpcCode.Internal, RpcWords.BadTimeout(timeout[0] ?? ""));
-                return false;
-            }
-
-            DeadlineNs = ReceivedNs + timeoutNs;
-        }
-
-        RpcMethod? method = _server.Table.Find(_request.Path, out string whyNot);
-        if (method is null)
+            ContentType = headers.ContentType,
+            HttpMethod = _request.Method,
+            HasTimeout = timeout.Count != 0,
+            Timeout = timeout.Count != 0 ? timeout[0] : null,
+            Method = _server.Table.Find(_request.Path, out string whyNot),
+            WhyNoMethod = whyNot,
+            Encoding = encoding.Count != 0 ? encoding[0] ?? "" : null,
+        };
+        RpcVerdict verdict = RpcAdmission.Judge(head, ReceivedNs);
+        DeadlineNs = verdict.DeadlineNs;
+        if (!verdict.IsAdmitted)
         {
-            Refuse(200, RpcCode.Unimplemented, whyNot);
+            _response.StatusCode = verdict.HttpStatus;
+            IHeaderDictionary answer = _response.Headers;
+            answer.ContentType = RpcAdmission.ContentType;
+            answer["grpc-status"] = RpcCodes.Number(verdict.Code);
+            answer["grpc-message"] = RpcText.EncodeMessage(verdict.Message);
             return false;
         }
 
-        StringValues encoding = headers["grpc-encoding"];
-        if (encoding.Count != 0)
-        {
-            _gzip = encoding[0] == "gzip";
-            if (!_gzip && encoding[0] is not "identity")
-            {
-                Refuse(200, RpcCode.Unimplemented, RpcWords.UnknownEncoding(encoding[0] ?? ""));
-                return false;
-            }
-        }
-
-        Method = method;
+        _gzip = verdict.IsGzip;
+        _echoedType = verdict.EchoedType;
+        Method = head.Method!;
         return true;
     }
 
@@ -495,22 +472,13 @@ internal sealed class KestrelCall : RpcCall
 
         _begun = true;
         _response.StatusCode = 200;
-        _response.Headers.ContentType = ResponseContentType();
+        _response.Headers.ContentType = _echoedType ?? RpcAdmission.ContentType;
         if (_gzip)
         {
             _response.Headers["grpc-encoding"] = "gzip";
         }
 
         _writer = _features.GetRequiredFeature<IHttpResponseBodyFeature>().Writer;
-    }
-
-    // grpc-go echoes the sub-type ("application/grpc+proto"); parameters after ';' are not echoed.
-    private string ResponseContentType()
-    {
-        string? asked = _request.Headers.ContentType;
-        return asked is not null && asked.Length > GrpcContentType.Length && asked[GrpcContentType.Length] == '+'
-            ? asked
-            : GrpcContentType;
     }
 
     private void SendPacked()
@@ -528,14 +496,7 @@ internal sealed class KestrelCall : RpcCall
     private void Finish(RpcMethod method)
     {
         ReleaseRequest();
-        long took = _server.Clock.NowNs - ReceivedNs;
-        method.Durations?.Observe(took);
-        if (took > _server.WarningUnaryNs && method.Kind == RpcKind.Unary)
-        {
-            string milliseconds = (took / 1e6).ToString("0.######", System.Globalization.CultureInfo.InvariantCulture) + "ms";
-            RpcLog.SlowCall(_server.Logger, method.Path, milliseconds, RpcCodes.Name(Status));
-        }
-
+        _server.Measure(this);
         if (_remaining != 0)
         {
             // A message cut off in the middle cannot be followed by trailers that the client would believe.
@@ -551,7 +512,6 @@ internal sealed class KestrelCall : RpcCall
             }
 
             method.CountHandled(Status);
-            method.CountSent(MessagesSent);
             SendStatus();
         }
 
@@ -574,7 +534,7 @@ internal sealed class KestrelCall : RpcCall
             _begun = true;
             _response.StatusCode = 200;
             IHeaderDictionary headers = _response.Headers;
-            headers.ContentType = ResponseContentType();
+            headers.ContentType = _echoedType ?? RpcAdmission.ContentType;
             headers["grpc-status"] = code;
             headers["grpc-message"] = RpcText.EncodeMessage(StatusMessage);
             return;
@@ -586,15 +546,6 @@ internal sealed class KestrelCall : RpcCall
         {
             trailers.GrpcMessage = RpcText.EncodeMessage(StatusMessage);
         }
-    }
-
-    private void Refuse(int httpStatus, RpcCode code, string message)
-    {
-        _response.StatusCode = httpStatus;
-        IHeaderDictionary headers = _response.Headers;
-        headers.ContentType = GrpcContentType;
-        headers["grpc-status"] = RpcCodes.Number(code);
-        headers["grpc-message"] = RpcText.EncodeMessage(message);
     }
 
     private string? Metadata(string name)

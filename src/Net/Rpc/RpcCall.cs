@@ -1,5 +1,5 @@
 // RpcCall: one gRPC call as a handler sees it. Nothing here names the HTTP/2 engine, so that the engine can be
-// replaced (KestrelCall is the only implementation today).
+// replaced: Http2Call is our own, KestrelCall the framework's.
 //
 // Thread     One handler at a time; its continuations may run on any I/O thread.
 // Lifetime   Pooled with the stream of the connection: valid until the handler's task ends, then reused.
@@ -144,6 +144,13 @@ public abstract class RpcCall
             Status = code;
             StatusMessage = message;
         }
+    }
+
+    /// <summary>An answer message has been begun.</summary>
+    protected void CountMessage()
+    {
+        MessagesSent++;
+        Method.CountSent(1);
     }
 
     /// <summary>Makes the object ready for the next call.</summary>

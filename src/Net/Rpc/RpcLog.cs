@@ -6,7 +6,7 @@ namespace Cairn.Net.Rpc;
 
 internal static partial class RpcLog
 {
-    private const string Caller = "rpc/KestrelCall.cs";
+    private const string Caller = "rpc/RpcCall.cs";
 
     [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "a request handler failed", EventName = Caller)]
     public static partial void HandlerFailed(ILogger logger, string method, Exception error);

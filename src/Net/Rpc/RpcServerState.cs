@@ -1,4 +1,5 @@
 // RpcServerState: what all calls of one server share. Immutable but for the counters, which any I/O thread bumps.
+using System.Globalization;
 using Cairn.Base;
 using Microsoft.Extensions.Logging;
 
@@ -30,4 +31,24 @@ internal sealed class RpcServerState
 
     /// <summary>Largest request message in bytes, packed or unpacked.</summary>
     public required int MaxMessageSize { get; init; }
+
+    /// <summary>A call has been admitted.</summary>
+    public void CountStarted(RpcMethod method, string? clientVersion)
+    {
+        method.CountStarted();
+        Clients.Count(clientVersion, method.Kind == RpcKind.Unary);
+    }
+
+    /// <summary>The handler of a call has ended: how long it took, and a line if that was long for a unary one.</summary>
+    public void Measure(RpcCall call)
+    {
+        RpcMethod method = call.Method;
+        long took = Clock.NowNs - call.ReceivedNs;
+        method.Durations?.Observe(took);
+        if (took > WarningUnaryNs && method.Kind == RpcKind.Unary)
+        {
+            string milliseconds = (took / 1e6).ToString("0.######", CultureInfo.InvariantCulture) + "ms";
+            RpcLog.SlowCall(Logger, method.Path, milliseconds, RpcCodes.Name(call.Status));
+        }
+    }
 }
