@@ -15,6 +15,7 @@ internal sealed class FrontFixture : IAsyncDisposable
 {
     private readonly BoundSockets _sockets = new();
     private readonly FrontEnd _front;
+    private bool _isStopped;
 
     private FrontFixture(FrontEnd front, RpcServerState state, BoundSockets sockets, int port)
     {
@@ -79,10 +80,21 @@ internal sealed class FrontFixture : IAsyncDisposable
         return new FrontFixture(front, state, sockets, port);
     }
 
+    /// <summary>Stops as a member does; connections that are left when cancelled are cut.</summary>
+    public Task StopAsync(CancellationToken cancelled)
+    {
+        _isStopped = true;
+        return _front.StopAsync(cancelled);
+    }
+
     public async ValueTask DisposeAsync()
     {
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(1));
-        await _front.StopAsync(patience.Token);
+        if (!_isStopped)
+        {
+            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+            await StopAsync(patience.Token);
+        }
+
         await _front.DisposeAsync();
         _sockets.Dispose();
     }

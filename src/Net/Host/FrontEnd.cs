@@ -35,9 +35,10 @@ internal sealed class FrontEnd : IAsyncDisposable
     /// <param name="loggers">For Kestrel's own lines.</param>
     /// <param name="engine">Who serves HTTP/2.</param>
     /// <param name="fatal">Told when a thread of our own engine fails.</param>
+    /// <param name="loops">Threads of our own engine; null for as many as suit the machine.</param>
     public FrontEnd(
         FrontEndLimits limits, RpcServerState? rpc, HttpHandler? pages, BoundSockets sockets, ILoggerFactory loggers,
-        Http2Engine engine, IFatal fatal)
+        Http2Engine engine, IFatal fatal, int? loops = null)
     {
         _sockets = sockets;
         _application = new FrontEndApplication(rpc, pages);
@@ -55,8 +56,9 @@ internal sealed class FrontEnd : IAsyncDisposable
         if (rpc is not null && engine == Http2Engine.Cairn)
         {
             // The engine accepts; what is not HTTP/2 goes on to Kestrel.
-            var handOver = new HandOver(loggers);
-            _http2 = new Http2Server(rpc, new Cairn.Net.Http2.Http2Limits(limits), Http2Server.DefaultLoops, fatal, handOver.Give);
+            var gate = new ConnectionGate(limits.MaxConnections ?? long.MaxValue);
+            var handOver = new HandOver(loggers, gate);
+            _http2 = new Http2Server(rpc, new Cairn.Net.Http2.Http2Limits(limits), loops ?? Http2Server.DefaultLoops, fatal, gate, handOver.Give);
             listeners = handOver;
         }
         else

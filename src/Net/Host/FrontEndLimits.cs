@@ -38,6 +38,12 @@ public sealed record FrontEndLimits
     /// <summary><c>--grpc-keepalive-timeout</c>: close when the ping is not answered; zero: no pings.</summary>
     public TimeSpan KeepAliveTimeout { get; init; } = TimeSpan.FromSeconds(20);
 
+    /// <summary>From connect to the head of a request: etcd's five minutes against slow-header attacks.</summary>
+    public TimeSpan HeaderPatience { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>From the first bytes of HTTP/2 to its settings: gRPC's two minutes. Our own engine only.</summary>
+    public TimeSpan HandshakePatience { get; init; } = TimeSpan.FromMinutes(2);
+
     /// <summary><c>--grpc-keepalive-min-time</c>: clients may not ping more often. Enforced by our own engine only.</summary>
     public TimeSpan KeepAliveMinTime { get; init; } = TimeSpan.FromSeconds(5);
 
@@ -60,8 +66,7 @@ public sealed record FrontEndLimits
         // etcd keeps idle connections open. A client that died is found by the pings below and by TCP keep-alive.
         limits.KeepAliveTimeout = s_never;
 
-        // The time for the head of a request: etcd's five minutes against slow-header attacks.
-        limits.RequestHeadersTimeout = TimeSpan.FromMinutes(5);
+        limits.RequestHeadersTimeout = HeaderPatience;
 
         // Tokens (JWT) travel in headers; 64 KiB is far above any of them.
         limits.MaxRequestHeadersTotalSize = 64 * 1024;

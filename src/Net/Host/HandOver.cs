@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Channels;
 using System.Threading.Tasks;
+using Cairn.Net.Http2;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
@@ -12,8 +13,11 @@ using Microsoft.Extensions.Logging;
 namespace Cairn.Net.Host;
 
 /// <summary>A transport that accepts nothing by itself. One listener takes all sockets.</summary>
-internal sealed class HandOver(ILoggerFactory loggers) : IConnectionListenerFactory
+internal sealed class HandOver(ILoggerFactory loggers, ConnectionGate gate) : IConnectionListenerFactory
 {
+    /// <summary>Counts the connections, these included, until they end.</summary>
+    public ConnectionGate Gate { get; } = gate;
+
     private readonly Channel<Socket> _sockets = Channel.CreateUnbounded<Socket>();
 
     /// <summary>Gives a connected socket away. Any thread; never blocks.</summary>
@@ -22,6 +26,7 @@ internal sealed class HandOver(ILoggerFactory loggers) : IConnectionListenerFact
         if (!_sockets.Writer.TryWrite(socket))
         {
             socket.Dispose();
+            Gate.Leave();
         }
     }
 
@@ -38,7 +43,9 @@ internal sealed class HandOver(ILoggerFactory loggers) : IConnectionListenerFact
             {
                 if (owner._sockets.Reader.TryRead(out Socket? socket))
                 {
-                    return factory.Create(socket);
+                    ConnectionContext connection = factory.Create(socket);
+                    _ = connection.ConnectionClosed.UnsafeRegister(static gate => ((ConnectionGate)gate!).Leave(), owner.Gate);
+                    return connection;
                 }
             }
 
@@ -57,6 +64,7 @@ internal sealed class HandOver(ILoggerFactory loggers) : IConnectionListenerFact
             while (owner._sockets.Reader.TryRead(out Socket? socket))
             {
                 socket.Dispose();
+                owner.Gate.Leave();
             }
 
             factory.Dispose();

@@ -1,7 +1,8 @@
 // The request side of a call. See Http2Call.cs.
 //
 // In place   The one message of a unary call usually lies complete in the loop's receive buffer; steps read it there and it is copied
-//            only if the call has to wait before it has let go of it.
+//            only if the call has to wait before it has let go of it. A message in pieces is put together in _in and then becomes
+//            the handler's (_message): what is freed when the client goes is only what no handler can be reading.
 using System;
 using System.IO;
 using System.Runtime.CompilerServices;
@@ -20,6 +21,8 @@ internal sealed partial class Http2Call
     private unsafe byte* _request;
     private int _requestLength;
     private bool _requestIsForeign; // lies in the loop's receive buffer
+    private int _held; // of _message, as counted by the connection
+    private bool _packed; // the message in _request
     private bool _unpacked;
     private bool _gzip;
     private int _receiveWindow;
@@ -107,6 +110,12 @@ internal sealed partial class Http2Call
         {
             _message.Free();
         }
+
+        if (_held != 0)
+        {
+            _connection.AddBuffered(-_held);
+            _held = 0;
+        }
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -153,7 +162,8 @@ internal sealed partial class Http2Call
                     _message.Append(bytes.Slice(RpcFrame.HeaderSize, (int)length));
                     int whole = RpcFrame.HeaderSize + (int)length;
                     _in.Consume(whole);
-                    _connection.AddBuffered(-whole);
+                    _connection.AddBuffered(-RpcFrame.HeaderSize);
+                    _held = (int)length;
                     _consumed += whole;
                     break;
             }
@@ -184,10 +194,22 @@ internal sealed partial class Http2Call
         switch (RpcFrame.TryRead(bytes, _server.MaxMessageSize, out uint announced, out bool compressed))
         {
             case RpcFrameState.Complete:
-                _request = (inPlace ? payload : _in.Head) + RpcFrame.HeaderSize;
+                if (!inPlace)
+                {
+                    _held = _in.Length;
+                    _message = _in;
+                    _in = new ByteQueue(_loop.Pool);
+                }
+
+                _request = (inPlace ? payload : _message.Head) + RpcFrame.HeaderSize;
                 _requestLength = (int)announced;
                 _requestIsForeign = inPlace;
-                if (Accept(compressed))
+                _packed = compressed;
+                if (compressed || announced > Http2Limits.LightRequest)
+                {
+                    RunElsewhere(checks: true);
+                }
+                else if (Accept(compressed))
                 {
                     RunHandler();
                 }
@@ -270,6 +292,8 @@ internal sealed partial class Http2Call
         {
             _message.Append(new ReadOnlySpan<byte>(_request, _requestLength));
             _request = _message.Head;
+            _held = _requestLength;
+            _connection.AddBuffered(_held);
         }
 
         _requestIsForeign = false;

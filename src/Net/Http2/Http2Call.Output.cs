@@ -40,7 +40,7 @@ internal sealed partial class Http2Call
     public override void BeginMessage(int length)
     {
         Invariant.Check(_remaining == 0, "an answer message was begun inside another one");
-        MessagesSent++;
+        CountMessage();
         _remaining = length;
         Interlocked.Add(ref _server.BytesSent, length);
         if (_gzip)
@@ -101,6 +101,7 @@ internal sealed partial class Http2Call
             return;
         }
 
+        Interlocked.Add(ref _server.BytesSent, frames.Length);
         lock (_gate)
         {
             _begun = true;
@@ -109,15 +110,13 @@ internal sealed partial class Http2Call
                 _out.Append(frames);
             }
         }
-
-        Interlocked.Add(ref _server.BytesSent, frames.Length);
     }
 
     public override void CountFrames(int messages)
     {
-        if (!_gzip)
+        if (!_gzip && messages != 0)
         {
-            MessagesSent += messages;
+            Method.CountSent(messages);
             Interlocked.Add(ref _server.BytesSent, -(long)messages * RpcFrame.HeaderSize);
         }
     }

@@ -1,13 +1,16 @@
 // Http2Call: a gRPC call over one stream of our own engine. This part is its life; Input reads, Output answers.
 //
-// Thread     Begun, resumed and ended on the loop's thread; a handler that waits may go on elsewhere, and then reads and writes
-//            through the queues under the gate. What must happen on the loop is posted there (Http2Loop.Post).
+// Thread     Calls in steps (puts, ranges) run on the loop's thread, and handlers that do little between two waits
+//            (RpcMethod.ContinuesInPlace). Other handlers run on the pool from their first line, and so does a call whose
+//            request is large or packed, so that the loop is never kept long. They read and write through the queues under
+//            the gate; what must happen on the loop is posted (Http2Loop.Post).
 // Lifetime   Pooled by the loop: free again when the handler has ended and the stream is closed, whichever comes last.
 // Streams    A handler's waits end in the pool; of methods that say so (RpcMethod.ContinuesInPlace) on the loop's thread,
 //            but never inside the handler's own call nor while the loop looks through its connections to end them.
 // Steps      A unary call in steps is resumed on the loop: a request slot completes it in place (IRunsInPlace), on whatever
 //            thread, and all that does there is to post.
 using System;
+using System.Runtime.CompilerServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Cairn.Core.Protocol;
@@ -41,7 +44,7 @@ internal enum CallSignals
 /// <summary>Our own engine's side of <see cref="RpcCall"/>.</summary>
 [System.Diagnostics.CodeAnalysis.SuppressMessage(
     "Design", "CA1001", Justification = "reused, never disposed; Finish disposes the sources of each call")]
-internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
+internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace, IThreadPoolWorkItem
 {
     private readonly Http2Loop _loop;
     private readonly RpcServerState _server;
@@ -61,6 +64,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
     private bool _streamClosed;
     private volatile bool _gone;
     private bool _over;
+    private bool _checksElsewhere;
     private int _signals;
     private RpcSignal? _signal;
     private CallEnd? _end;
@@ -96,6 +100,9 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
 
     /// <summary>Next in the loop's list of posted calls; the list's business.</summary>
     public Http2Call? NextPosted { get; set; }
+
+    /// <summary>Monotonic ns at which the stream was opened.</summary>
+    public long OpenedNs { get; private set; }
 
     /// <summary>In the connection's queue for room.</summary>
     public bool IsWaiting { get; set; }
@@ -140,6 +147,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
     {
         _connection = connection;
         Stream = stream;
+        OpenedNs = _loop.NowNs;
         ClientEnded = ended;
         _sendWindow = sendWindow;
         IsWaiting = false;
@@ -163,7 +171,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
         _phase = CallPhase.Message;
     }
 
-    /// <summary>Looks at the headers and refuses or begins the call. The order of the checks is grpc-go's.</summary>
+    /// <summary>Looks at the headers and refuses or begins the call.</summary>
     public void Admit(RequestHead head)
     {
         ResetStatus();
@@ -188,10 +196,8 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
         _token = head.Has(token) ? texts.Get(head.Get(token)) : null;
         _version = head.Has(HeaderName.ClientApiVersion) ? texts.Get(head.Get(HeaderName.ClientApiVersion)) : null;
         _wantsLeader = head.Get(HeaderName.HasLeader).SequenceEqual("true"u8);
-        RpcMethod method = Method;
-        method.CountStarted();
-        _server.Clients.Count(_version, method.Kind == RpcKind.Unary);
-        if (!method.HasSingleRequest)
+        _server.CountStarted(Method, _version);
+        if (!Method.HasSingleRequest)
         {
             _phase = CallPhase.Stream;
             RunHandler();
@@ -218,7 +224,15 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
 
         if ((signals & CallSignals.Notified) != 0)
         {
-            _signal?.SetHere();
+            // A late one may find the object in another call's service.
+            if (Method.ContinuesInPlace)
+            {
+                _signal?.SetHere();
+            }
+            else
+            {
+                _signal?.Set();
+            }
         }
 
         if ((signals & CallSignals.Resumed) != 0)
@@ -313,62 +327,43 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
 
     private bool TryAdmit(RequestHead head)
     {
-        ReadOnlySpan<byte> type = head.Get(HeaderName.ContentType);
-        string typeText = head.Has(HeaderName.ContentType) ? _loop.Texts.Get(type) : "";
-        if (!RpcText.IsGrpcContentType(typeText))
-        {
-            return Refuse(415, RpcCode.InvalidArgument, RpcWords.BadContentType(typeText));
-        }
-
-        if (!head.Get(HeaderName.Method).SequenceEqual("POST"u8))
-        {
-            return Refuse(405, RpcCode.Internal, RpcWords.NotPost(_loop.Texts.Get(head.Get(HeaderName.Method))));
-        }
-
-        if (head.Has(HeaderName.GrpcTimeout))
-        {
-            Span<char> text = stackalloc char[16];
-            ReadOnlySpan<byte> timeout = head.Get(HeaderName.GrpcTimeout);
-            int length = System.Text.Encoding.Latin1.GetChars(timeout[..Math.Min(16, timeout.Length)], text);
-            if (!RpcText.TryParseTimeout(text[..length], out long timeoutNs))
-            {
-                return Refuse(400, RpcCode.Internal, RpcWords.BadTimeout(_loop.Texts.Get(timeout)));
-            }
-
-            DeadlineNs = ReceivedNs + timeoutNs;
-        }
-
+        TextCache texts = _loop.Texts;
+        Span<char> timeout = stackalloc char[64];
+        ReadOnlySpan<byte> timeoutBytes = head.Get(HeaderName.GrpcTimeout);
+        int length = System.Text.Encoding.Latin1.GetChars(timeoutBytes[..Math.Min(timeout.Length, timeoutBytes.Length)], timeout);
         RpcMethod? method = _server.Table.Find(head.Get(HeaderName.Path));
+        string whyNot = "";
         if (method is null)
         {
-            _ = _server.Table.Find(_loop.Texts.Get(head.Get(HeaderName.Path)), out string whyNot);
-            return Refuse(200, RpcCode.Unimplemented, whyNot);
+            method = _server.Table.Find(texts.Get(head.Get(HeaderName.Path)), out whyNot);
         }
 
-        if (head.Has(HeaderName.GrpcEncoding))
+        var rpc = new RpcHead
         {
-            ReadOnlySpan<byte> encoding = head.Get(HeaderName.GrpcEncoding);
-            _gzip = encoding.SequenceEqual("gzip"u8);
-            if (!_gzip && !encoding.SequenceEqual("identity"u8))
-            {
-                return Refuse(200, RpcCode.Unimplemented, RpcWords.UnknownEncoding(_loop.Texts.Get(encoding)));
-            }
+            ContentType = head.Has(HeaderName.ContentType) ? texts.Get(head.Get(HeaderName.ContentType)) : null,
+            HttpMethod = texts.Get(head.Get(HeaderName.Method)),
+            HasTimeout = head.Has(HeaderName.GrpcTimeout),
+            Timeout = timeout[..length],
+            Method = method,
+            WhyNoMethod = whyNot,
+            Encoding = head.Has(HeaderName.GrpcEncoding) ? texts.Get(head.Get(HeaderName.GrpcEncoding)) : null,
+        };
+        RpcVerdict verdict = RpcAdmission.Judge(rpc, ReceivedNs);
+        DeadlineNs = verdict.DeadlineNs;
+        if (!verdict.IsAdmitted)
+        {
+            _phase = CallPhase.Deaf;
+            _httpStatus = verdict.HttpStatus;
+            Fail(verdict.Code, verdict.Message);
+            _finished = true;
+            Pump();
+            return false;
         }
 
-        // grpc-go echoes the sub-type ("application/grpc+proto"); parameters after ';' are not echoed.
-        _echoedType = typeText.Length > 16 && typeText[16] == '+' ? typeText : null;
-        Method = method;
+        _gzip = verdict.IsGzip;
+        _echoedType = verdict.EchoedType;
+        Method = method!;
         return true;
-    }
-
-    private bool Refuse(int httpStatus, RpcCode code, string message)
-    {
-        _phase = CallPhase.Deaf;
-        _httpStatus = httpStatus;
-        Fail(code, message);
-        _finished = true;
-        Pump();
-        return false;
     }
 
     private void LackMessage()
@@ -377,60 +372,108 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
         Finish();
     }
 
-    // The message is in _request. Steps may read it where the kernel put it; others get a copy of their own.
+    // The call is to run; its message, if it has just one, is in _request. Steps read it where the kernel put it.
     private void RunHandler()
     {
-        RpcMethod method = Method;
-        if (_phase == CallPhase.Message)
+        _phase = Method.HasSingleRequest ? CallPhase.Deaf : CallPhase.Stream;
+        if (IsLate())
         {
-            _phase = CallPhase.Deaf;
+            Finish();
         }
+        else if (Method.Steps is null)
+        {
+            RunElsewhere(checks: false);
+        }
+        else
+        {
+            RunSteps();
+            Drive();
+        }
+    }
 
-        if (method.HasSingleRequest && DeadlineNs <= ReceivedNs)
+    private bool IsLate()
+    {
+        bool late = Method.HasSingleRequest && DeadlineNs <= ReceivedNs;
+        if (late)
         {
             Fail(RpcCode.DeadlineExceeded, "context deadline exceeded");
-            Finish();
+        }
+
+        return late;
+    }
+
+    // Goes on in Execute, on the pool, which posts Resumed (steps) or Ended when it is the loop's turn again.
+    private void RunElsewhere(bool checks)
+    {
+        _phase = Method.HasSingleRequest ? CallPhase.Deaf : CallPhase.Stream;
+        _checksElsewhere = checks;
+        KeepRequest();
+        if (Method.MayWait)
+        {
+            EnterStreams();
+        }
+
+        if (Method.ContinuesInPlace)
+        {
+            Execute();
+        }
+        else
+        {
+            _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
+
+    /// <summary>Runs the handler, or its first step. Called by the pool, and by the loop for handlers that do little.</summary>
+    public void Execute()
+    {
+        RpcMethod method = Method;
+        bool runs = !_checksElsewhere || (Accept(_packed) && !IsLate());
+        if (method.Steps is not null)
+        {
+            if (runs)
+            {
+                RunSteps();
+            }
+
+            Post(CallSignals.Resumed);
             return;
         }
 
         try
         {
-            if (method.Steps is not null)
+            if (runs)
             {
-                _step = method.Steps(this);
-            }
-            else
-            {
-                KeepRequest();
-                if (method.MayWait)
-                {
-                    EnterStreams();
-                }
-
 #pragma warning disable CA2012 // kept until its end is posted, then asked once
                 _handler = method.Handler!(this);
 #pragma warning restore CA2012
-                if (!_handler.IsCompleted)
-                {
-                    _handler.GetAwaiter().UnsafeOnCompleted(_ended);
-                    return;
-                }
             }
         }
         catch (Exception e)
         {
             Blame(e);
-            Finish();
-            return;
         }
 
-        if (method.Steps is not null)
+        ValueTaskAwaiter awaiter = _handler.GetAwaiter();
+        if (awaiter.IsCompleted)
         {
-            Drive();
+            Post(CallSignals.Ended);
         }
         else
         {
-            HandlerEnded();
+            awaiter.UnsafeOnCompleted(_ended);
+        }
+    }
+
+    private void RunSteps()
+    {
+        try
+        {
+            _step = Method.Steps!(this);
+        }
+        catch (Exception e)
+        {
+            _step = default;
+            Blame(e);
         }
     }
 
@@ -531,7 +574,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
         RpcMethod method = Method;
         _phase = CallPhase.Deaf;
         ReleaseRequest();
-        method.Durations?.Observe(_server.Clock.NowNs - ReceivedNs);
+        _server.Measure(this);
         bool cut = _remaining != 0;
         if (cut)
         {
@@ -547,7 +590,6 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
             }
 
             method.CountHandled(Status);
-            method.CountSent(MessagesSent);
         }
 
         lock (_gate)
@@ -584,9 +626,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
             FreeInput();
         }
 
-        _request = null;
-        _requestLength = 0;
-        _unpacked = false;
+        ReleaseRequest();
         Http2Connection connection = _connection;
         _connection = null!;
         _loop.Return(this);
@@ -605,7 +645,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace
     // The awaiter of a step's wait; a value of its own because a ValueTask may be asked for its result only once.
     private readonly struct ValueTaskAwaiterOf(ValueTask<ErrorCode> wait)
     {
-        private readonly System.Runtime.CompilerServices.ValueTaskAwaiter<ErrorCode> _awaiter = wait.GetAwaiter();
+        private readonly ValueTaskAwaiter<ErrorCode> _awaiter = wait.GetAwaiter();
 
         public bool IsCompleted => _awaiter.IsCompleted;
 

@@ -13,6 +13,8 @@ internal sealed unsafe partial class Http2Connection
     private long _pingSentNs; // ours, unanswered; 0 none
     private long _pingSeenNs; // the client's last
     private int _pingStrikes;
+    private RecentStreams _cut = new(); // we ended them while their client was still sending
+    private RecentStreams _ended = new(); // their client had ended them, or reset them
 
     /// <summary>What the client may still do to us without being part of a call.</summary>
     private int Annoyance { get; set; }
@@ -27,10 +29,13 @@ internal sealed unsafe partial class Http2Connection
         _loop.MarkDirty(this);
     }
 
+    private static ReadOnlySpan<byte> FarewellPing => "good-bye"u8;
+
     /// <summary>Ends a stream because of what the client did.</summary>
     public void FailStream(Http2Call call, Http2Error error)
     {
         WriteReset(call.Stream, error);
+        Remember(call.Stream, !call.ClientEnded);
         _ = _streams.Remove(call.Stream);
         call.Abandon();
         _loop.MarkDirty(this);
@@ -43,6 +48,8 @@ internal sealed unsafe partial class Http2Connection
         {
             WriteReset(call.Stream, Http2Error.None);
         }
+
+        Remember(call.Stream, clientStillSends);
 
         _ = _streams.Remove(call.Stream);
     }
@@ -113,8 +120,7 @@ internal sealed unsafe partial class Http2Connection
                 }
 
                 // The client opens no streams any more; ours go on to their end.
-                _goingAway = true;
-                _loop.MarkDirty(this);
+                EndStreams();
                 break;
             default:
                 Annoy(1);
@@ -124,9 +130,10 @@ internal sealed unsafe partial class Http2Connection
 
     private void OnData(byte flags, int stream, byte* payload, int length)
     {
-        if (stream == 0 || !TryStrip(flags, ref payload, ref length, hasPriority: false, out int whole))
+        Http2Error bad = Strip(flags, ref payload, ref length, hasPriority: false, out int whole);
+        if (stream == 0 || bad != Http2Error.None)
         {
-            Fail(Http2Error.Protocol);
+            Fail(stream == 0 ? Http2Error.Protocol : bad);
             return;
         }
 
@@ -161,8 +168,7 @@ internal sealed unsafe partial class Http2Connection
                 return;
             }
 
-            // Sent before our end of the stream had arrived.
-            Annoy(1);
+            OnLateFrame(stream);
             return;
         }
 
@@ -187,10 +193,10 @@ internal sealed unsafe partial class Http2Connection
         {
             byte* payload = start;
             int length = bytes.Length;
-            if (stream == 0 || (stream & 1) == 0
-                || !TryStrip(flags, ref payload, ref length, (flags & Http2Protocol.HasPriority) != 0, out _))
+            Http2Error bad = Strip(flags, ref payload, ref length, (flags & Http2Protocol.HasPriority) != 0, out _);
+            if ((stream & 1) == 0 || bad != Http2Error.None)
             {
-                Fail(Http2Error.Protocol);
+                Fail((stream & 1) == 0 ? Http2Error.Protocol : bad);
                 return;
             }
 
@@ -251,31 +257,36 @@ internal sealed unsafe partial class Http2Connection
 
         if (stream <= _lastStream)
         {
-            // Trailers sent before our end of the stream had arrived.
-            Annoy(10);
+            // Trailers that crossed our end of the stream, or a number that goes backwards (RFC 9113 section 5.1.1).
+            if (_cut.Contains(stream))
+            {
+                Annoy(10);
+            }
+            else
+            {
+                Fail(_ended.Contains(stream) ? Http2Error.StreamClosed : Http2Error.Protocol);
+            }
+
             return;
         }
 
         _lastStream = stream;
         if (_goingAway)
         {
-            WriteReset(stream, Http2Error.RefusedStream);
+            // Beyond the last stream we named: the client knows that it was not served.
+            RefuseStream(stream, Http2Error.RefusedStream, 1);
             return;
         }
 
         if (head.IsTooLarge || head.IsMalformed || !head.IsComplete)
         {
-            WriteReset(stream, head.IsTooLarge ? Http2Error.EnhanceYourCalm : Http2Error.Protocol);
-            _loop.MarkDirty(this);
-            Annoy(10);
+            RefuseStream(stream, head.IsTooLarge ? Http2Error.EnhanceYourCalm : Http2Error.Protocol, 10);
             return;
         }
 
         if (_calls >= _limits.MaxStreams)
         {
-            WriteReset(stream, Http2Error.RefusedStream);
-            _loop.MarkDirty(this);
-            Annoy(10);
+            RefuseStream(stream, Http2Error.RefusedStream, 10);
             return;
         }
 
@@ -284,6 +295,13 @@ internal sealed unsafe partial class Http2Connection
         _streams.Add(stream, call);
         call.Open(this, stream, end, _clientStreamWindow);
         call.Admit(head);
+    }
+
+    private void RefuseStream(int stream, Http2Error error, int cost)
+    {
+        WriteReset(stream, error);
+        Remember(stream, clientStillSends: true);
+        Annoy(cost);
     }
 
     private void OnTrailers(Http2Call call, RequestHead head, bool end)
@@ -318,8 +336,10 @@ internal sealed unsafe partial class Http2Connection
 
         if (_streams.Remove(stream, out Http2Call? call))
         {
-            // Whoever has seen part of an answer was an honest client of a stream.
-            Annoy(call.HasAnswered ? 0 : 5);
+            // Who has seen part of an answer, or has waited, is an honest client that lost its patience.
+            bool hasty = !call.HasAnswered && _loop.NowNs - call.OpenedNs < Http2Limits.HastyNs;
+            Annoy(hasty ? 5 : 0);
+            Remember(stream, clientStillSends: false);
             call.Abandon();
         }
         else
@@ -349,7 +369,7 @@ internal sealed unsafe partial class Http2Connection
             return;
         }
 
-        Annoy(10);
+        Annoy(10 + (_streams.Count / 64));
         for (; !bytes.IsEmpty && Phase == ConnectionPhase.Open; bytes = bytes[6..])
         {
             Apply((Http2Setting)BinaryPrimitives.ReadUInt16BigEndian(bytes), BinaryPrimitives.ReadUInt32BigEndian(bytes[2..]));
@@ -427,6 +447,12 @@ internal sealed unsafe partial class Http2Connection
         if ((flags & Http2Protocol.Ack) != 0)
         {
             _pingSentNs = 0;
+            if (_warnedNs != 0 && bytes.SequenceEqual(FarewellPing))
+            {
+                EndShutdown();
+            }
+
+            Annoy(1);
             return;
         }
 
@@ -490,39 +516,26 @@ internal sealed unsafe partial class Http2Connection
     }
 
     // Takes padding and the priority fields off. Whole: the length that counts for flow control.
-    private static bool TryStrip(byte flags, ref byte* payload, ref int length, bool hasPriority, out int whole)
+    private static Http2Error Strip(byte flags, ref byte* payload, ref int length, bool hasPriority, out int whole)
     {
         whole = length;
-        int padding = 0;
-        if ((flags & Http2Protocol.Padded) != 0)
+        bool padded = (flags & Http2Protocol.Padded) != 0;
+        int head = (padded ? 1 : 0) + (hasPriority ? 5 : 0);
+        if (length < head)
         {
-            if (length < 1)
-            {
-                return false;
-            }
-
-            padding = *payload++;
-            length--;
+            return Http2Error.FrameSize;
         }
 
-        if (hasPriority)
-        {
-            if (length < 5)
-            {
-                return false;
-            }
-
-            payload += 5;
-            length -= 5;
-        }
-
+        int padding = padded ? *payload : 0;
+        payload += head;
+        length -= head;
         if (padding > length)
         {
-            return false;
+            return Http2Error.Protocol;
         }
 
         length -= padding;
-        return true;
+        return Http2Error.None;
     }
 
     // Frames that are cheap to send and not part of a call. An honest client never comes near the limit.
@@ -579,6 +592,22 @@ internal sealed unsafe partial class Http2Connection
         return nowNs + _limits.KeepAliveTimeoutNs;
     }
 
+    // DATA of a stream that is no more. What crossed our own end of it is nobody's fault; after its own end or reset a
+    // client must know better (RFC 9113 section 5.1).
+    private void OnLateFrame(int stream)
+    {
+        if (!_cut.Contains(stream))
+        {
+            WriteReset(stream, Http2Error.StreamClosed);
+            _loop.MarkDirty(this);
+            Annoy(5);
+        }
+
+        Annoy(1);
+    }
+
+    private void Remember(int stream, bool clientStillSends) => (clientStillSends ? ref _cut : ref _ended).Add(stream);
+
     /// <summary>Ends the connection because of what the client did: GOAWAY with the reason, then silence.</summary>
     private void Fail(Http2Error error, ReadOnlySpan<byte> reason = default)
     {
@@ -588,7 +617,7 @@ internal sealed unsafe partial class Http2Connection
         }
 
         Invariant.Check(error != Http2Error.None, "a connection fails for a reason");
-        WriteGoAway(error, reason);
+        WriteGoAway(_goingAway ? _lastServed : _lastStream, error, reason);
         Enter(ConnectionPhase.Lingering);
         AbandonStreams();
         _loop.MarkDirty(this);

@@ -11,6 +11,8 @@ namespace Cairn.Net.Http2;
 
 internal sealed unsafe partial class Http2Connection
 {
+    private const int SpareWaiting = 64;
+
     private readonly Queue<(Http2Call Call, int Stream)> _waiting = new();
     private ByteQueue _send;
     private int _clientWindow = Http2Protocol.DefaultWindow;
@@ -18,7 +20,6 @@ internal sealed unsafe partial class Http2Connection
     private int _clientFrameSize = Http2Protocol.DefaultFrameSize;
     private EpollEvents _watched = EpollEvents.Readable;
     private bool _saysTableSize;
-    private bool _saidGoodBye;
     private bool _closedForWriting;
 
     /// <summary>In the loop's list of connections with something to send.</summary>
@@ -73,6 +74,10 @@ internal sealed unsafe partial class Http2Connection
         {
             call.IsWaiting = true;
             _waiting.Enqueue((call, call.Stream));
+            if (_waiting.Count > (2 * _streams.Count) + SpareWaiting)
+            {
+                DropEnded();
+            }
         }
 
         _loop.MarkDirty(this);
@@ -117,6 +122,19 @@ internal sealed unsafe partial class Http2Connection
         }
 
         WatchFor(blocked);
+    }
+
+    // Streams that ended while they waited: nobody may make this queue long by opening and resetting them.
+    private void DropEnded()
+    {
+        for (int left = _waiting.Count; left > 0; left--)
+        {
+            (Http2Call call, int stream) = _waiting.Dequeue();
+            if (_streams.TryGetValue(stream, out Http2Call? open) && ReferenceEquals(open, call))
+            {
+                _waiting.Enqueue((call, stream));
+            }
+        }
     }
 
     private void PumpWaiting()
@@ -187,16 +205,10 @@ internal sealed unsafe partial class Http2Connection
         WriteFrame(FrameType.WindowUpdate, 0, stream, payload);
     }
 
-    private void WriteGoAway(Http2Error error, ReadOnlySpan<byte> reason)
+    private void WriteGoAway(int lastStream, Http2Error error, ReadOnlySpan<byte> reason)
     {
-        if (_saidGoodBye && error == Http2Error.None)
-        {
-            return;
-        }
-
-        _saidGoodBye = true;
         Span<byte> payload = stackalloc byte[64];
-        BinaryPrimitives.WriteInt32BigEndian(payload, _lastStream);
+        BinaryPrimitives.WriteInt32BigEndian(payload, lastStream);
         BinaryPrimitives.WriteInt32BigEndian(payload[4..], (int)error);
         reason.CopyTo(payload[8..]);
         WriteFrame(FrameType.GoAway, 0, 0, payload[..(8 + reason.Length)]);

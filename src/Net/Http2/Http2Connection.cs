@@ -4,6 +4,8 @@
 // Thread     the loop's, all of it, but for Buffered.
 // Memory     An idle connection holds no buffers: bytes are received into the loop's buffer and parsed there; a frame cut in
 //            two waits in a block of its own; what could not be sent waits in another.
+// Turns      One read of bounded size, and the handlers of what it brought, is a turn; then the others have theirs. Handlers on
+//            this thread are short by construction (RpcStep, ReadBudget), all others run elsewhere.
 // Abuse      Every frame that makes us work without being part of a call costs something (Annoy); streams whose handler
 //            still runs count as open although the client has reset them, so resets buy nothing (CVE-2023-44487).
 using System;
@@ -48,7 +50,9 @@ internal sealed unsafe partial class Http2Connection
     private int _continuations;
     private int _lastStream;
     private int _calls; // handlers under way, their streams open or not
-    private bool _goingAway;
+    private int _lastServed; // once going away
+    private bool _goingAway; // streams that are new from here on are not served
+    private long _warnedNs; // the first GOAWAY of a stop was sent; 0 not
     private long _sinceNs; // of the phase
     private long _readNs; // anything was read
     private long _blockNs; // the header block began
@@ -110,7 +114,8 @@ internal sealed unsafe partial class Http2Connection
         {
             ConnectionPhase.Lingering => Http2Limits.LingerNs,
             ConnectionPhase.Open => long.MaxValue,
-            _ => Http2Limits.HeaderPatienceNs,
+            ConnectionPhase.Sniffing => _limits.HeaderPatienceNs,
+            _ => _limits.HandshakePatienceNs,
         };
         if (patience != long.MaxValue)
         {
@@ -123,31 +128,71 @@ internal sealed unsafe partial class Http2Connection
             return _sinceNs + patience;
         }
 
-        if (_blockStream != 0 && nowNs - _blockNs >= Http2Limits.HeaderPatienceNs)
+        if (_blockStream != 0 && nowNs - _blockNs >= _limits.HeaderPatienceNs)
         {
             Close();
             return long.MaxValue;
         }
 
-        long next = _blockStream != 0 ? _blockNs + Http2Limits.HeaderPatienceNs : long.MaxValue;
+        long next = _blockStream != 0 ? _blockNs + _limits.HeaderPatienceNs : long.MaxValue;
+        if (_warnedNs != 0 && !_goingAway)
+        {
+            if (nowNs - _warnedNs >= Http2Limits.WarningNs)
+            {
+                EndShutdown();
+            }
+            else
+            {
+                next = Math.Min(next, _warnedNs + Http2Limits.WarningNs);
+            }
+        }
+
         return Math.Min(next, KeepAlive(nowNs));
     }
 
-    /// <summary>Asks the client to go: calls under way end in peace, new ones are left to another server.</summary>
+    /// <summary>
+    /// Asks the client to go (RFC 9113 section 6.8): first a GOAWAY that forbids no stream yet, with a ping behind it. What
+    /// the client had sent before it read that is served; when its answer to the ping is here, the second GOAWAY names the
+    /// last stream, and calls under way end in peace.
+    /// </summary>
     public void BeginShutdown()
     {
-        if (Phase is ConnectionPhase.Sniffing or ConnectionPhase.Preface)
+        if (Phase is ConnectionPhase.Sniffing or ConnectionPhase.Preface or ConnectionPhase.FirstSettings)
         {
             Close();
             return;
         }
 
-        if (Phase is ConnectionPhase.Open or ConnectionPhase.FirstSettings && !_goingAway)
+        if (Phase == ConnectionPhase.Open && !_goingAway && _warnedNs == 0)
+        {
+            _warnedNs = _loop.NowNs;
+            WriteGoAway(int.MaxValue, Http2Error.None, default);
+            WriteFrame(FrameType.Ping, 0, 0, FarewellPing);
+            _loop.MarkDirty(this);
+            _loop.LookAt(this);
+        }
+    }
+
+    // The second GOAWAY.
+    private void EndShutdown()
+    {
+        if (!_goingAway)
+        {
+            EndStreams();
+            WriteGoAway(_lastServed, Http2Error.None, default);
+        }
+    }
+
+    // From here on no stream is opened.
+    private void EndStreams()
+    {
+        if (!_goingAway)
         {
             _goingAway = true;
-            WriteGoAway(Http2Error.None, default);
-            _loop.MarkDirty(this);
+            _lastServed = _lastStream;
         }
+
+        _loop.MarkDirty(this);
     }
 
     /// <summary>Cuts the connection; handlers learn that their client has gone.</summary>
@@ -167,6 +212,7 @@ internal sealed unsafe partial class Http2Connection
         if (!IsGivenAway)
         {
             SocketCalls.Close(_socket);
+            _loop.Gate.Leave();
         }
     }
 
@@ -234,7 +280,7 @@ internal sealed unsafe partial class Http2Connection
         byte* buffer = _loop.Received;
         int have = _partial.Length;
         _partial.Span.CopyTo(new Span<byte>(buffer, have));
-        int count = Epoll.Receive(_socket, buffer + have, Http2Loop.ReceiveBytes - have);
+        int count = Epoll.Receive(_socket, buffer + have, Http2Loop.TurnBytes);
         if (count == -1)
         {
             return;
@@ -309,6 +355,8 @@ internal sealed unsafe partial class Http2Connection
                 at += Http2Protocol.FrameHeadBytes;
             }
 
+            // What follows would wait for a write that this thread takes to the disk by itself.
+            Carrier.IsForbiddenHere = at < total || !_loop.MayBlock;
             byte flags = (byte)(endFollows ? head[4] | Http2Protocol.EndStream : head[4]);
             OnFrame(type, flags, stream, head + Http2Protocol.FrameHeadBytes, length);
         }

@@ -32,13 +32,19 @@ internal sealed class Http2Limits
     public const int AnnoyanceMax = 10_000;
 
     /// <summary>How many of them are forgiven each second.</summary>
-    public const int AnnoyancePerSecond = 1_000;
+    public const int AnnoyancePerSecond = 5_000;
 
-    /// <summary>From connect to the first bytes of a request; also for one header block: etcd's five minutes.</summary>
-    public const long HeaderPatienceNs = 300_000_000_000;
+    /// <summary>A stream that is reset sooner than this, without an answer, was not waited for.</summary>
+    public const long HastyNs = 50_000_000;
+
+    /// <summary>A stop's first GOAWAY: how long the client may take to have read it.</summary>
+    public const long WarningNs = 1_000_000_000;
 
     /// <summary>How long a connection that was ended may take to read why.</summary>
     public const long LingerNs = 2_000_000_000;
+
+    /// <summary>Requests larger than this, and packed ones, are looked at by the pool instead of the loop, bytes.</summary>
+    public const int LightRequest = 64 * 1024;
 
     /// <summary>Pings too soon that are forgiven; gRPC servers end a connection at the next.</summary>
     public const int PingStrikesMax = 2;
@@ -51,12 +57,24 @@ internal sealed class Http2Limits
     public Http2Limits(FrontEndLimits limits)
     {
         MaxStreams = (int)Math.Clamp(limits.MaxConcurrentStreams, 1, StreamsMax);
-        KeepAliveNs = limits.KeepAliveInterval > TimeSpan.Zero ? limits.KeepAliveInterval.Ticks * 100 : long.MaxValue;
-        KeepAliveTimeoutNs = Math.Max(limits.KeepAliveTimeout.Ticks * 100, 1_000_000);
-        PingMinNs = Math.Max(0, limits.KeepAliveMinTime.Ticks * 100);
+        HeaderPatienceNs = Nanoseconds(limits.HeaderPatience);
+        HandshakePatienceNs = Nanoseconds(limits.HandshakePatience);
+
+        // etcd hands the two options to gRPC only if both are set, and the third only if it is; then gRPC's own hold, which
+        // pings no more often than once a second.
+        bool given = limits.KeepAliveInterval > TimeSpan.Zero && limits.KeepAliveTimeout > TimeSpan.Zero;
+        KeepAliveNs = given ? Math.Max(Nanoseconds(limits.KeepAliveInterval), 1_000_000_000) : 2L * 3600 * 1_000_000_000;
+        KeepAliveTimeoutNs = given ? Nanoseconds(limits.KeepAliveTimeout) : 20_000_000_000;
+        PingMinNs = limits.KeepAliveMinTime > TimeSpan.Zero ? Nanoseconds(limits.KeepAliveMinTime) : 300_000_000_000;
         StreamWindow = (int)Math.Max(2 << 20, Math.Min(limits.MaxMessageBytes + (64L << 10), int.MaxValue - 1));
         BufferedMax = Math.Max(64L << 20, 4L * limits.MaxMessageBytes);
     }
+
+    /// <summary>From connect to the first bytes of a request; also for one header block.</summary>
+    public long HeaderPatienceNs { get; }
+
+    /// <summary>From the first bytes of HTTP/2 to the client's settings.</summary>
+    public long HandshakePatienceNs { get; }
 
     /// <summary>Calls of one connection at once, those included whose client has gone but whose handler still runs.</summary>
     public int MaxStreams { get; }
@@ -78,4 +96,6 @@ internal sealed class Http2Limits
 
     /// <summary>Bytes of requests not yet handled that one connection may make us hold.</summary>
     public long BufferedMax { get; }
+
+    private static long Nanoseconds(TimeSpan time) => time.Ticks >= long.MaxValue / 100 ? long.MaxValue / 2 : time.Ticks * 100;
 }

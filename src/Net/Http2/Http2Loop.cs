@@ -3,7 +3,8 @@
 // Pass       wait → each connection that has something: one read, all its frames, its handlers → what other threads posted
 //            → one send for each connection that has answers.
 // Blocking   A put that is alone in the member is carried through log and store by this thread (Base/Carrier), fdatasync
-//            included; the carrier holds off as soon as writes are not alone. Nothing else here waits.
+//            included, if nothing else is waiting for this thread. Whether somebody had to wait meanwhile is looked at
+//            afterwards, and then nothing is carried here for a while, twice as long each time (CarryPolicy). Nothing else waits.
 // Posting    A lock-free stack of calls, taken whole; the thread is woken by an event descriptor only when it sleeps.
 using System;
 using System.Collections.Concurrent;
@@ -20,8 +21,10 @@ namespace Cairn.Net.Http2;
 /// <summary>The actor of an I/O thread. Its poll waits in the kernel, so it has a wake of its own.</summary>
 internal sealed unsafe class Http2Loop : IActor, IDisposable
 {
-    /// <summary>Largest single read, with a frame cut in two in front; bytes.</summary>
-    public const int ReceiveBytes = 128 * 1024;
+    /// <summary>What one connection may bring in one turn; bytes.</summary>
+    public const int TurnBytes = 32 * 1024;
+
+    private const int ReceiveBytes = TurnBytes + Http2Protocol.FrameHeadBytes + Http2Protocol.DefaultFrameSize;
 
     private const int Batch = 128;
     private const int FirstConnectionTag = 64;
@@ -41,10 +44,15 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
     private readonly Stack<Http2Call> _spare = new();
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly int _event;
+    private CarryPolicy _carries = new();
+    private int _early; // events taken from the kernel by a look aside, not yet served
+    private bool _others; // more connections of this pass wait for their turn
     private Http2Call? _posted;
     private int _sleeping;
     private int _threadId;
     private int _count;
+    private ulong _generation = 1;
+    private bool _roomToAccept;
     private long _lookNs = long.MaxValue;
     private long _acceptNs;
     private volatile bool _draining;
@@ -52,9 +60,11 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
     private volatile bool _ended;
     private bool _drainBegun;
 
-    public Http2Loop(RpcServerState server, Http2Limits limits, NativePool pool, IClock clock, Action<Socket> giveAway)
+    public Http2Loop(
+        RpcServerState server, Http2Limits limits, NativePool pool, IClock clock, ConnectionGate gate, Action<Socket> giveAway)
     {
         Server = server;
+        Gate = gate;
         Limits = limits;
         Pool = pool;
         _clock = clock;
@@ -77,6 +87,12 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
     public RpcServerState Server { get; }
 
     public Http2Limits Limits { get; }
+
+    /// <summary>Counts the connections of all loops.</summary>
+    public ConnectionGate Gate { get; }
+
+    /// <summary>A write may be carried now: nobody is known to wait for this thread.</summary>
+    public bool MayBlock => !_others && _carries.MayCarry(NowNs);
 
     public NativePool Pool { get; }
 
@@ -140,6 +156,13 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
         _epoll.Dispose();
     }
 
+    /// <summary>A connection has ended, so another one may be accepted. Any thread.</summary>
+    public void RoomToAccept()
+    {
+        Volatile.Write(ref _roomToAccept, true);
+        SocketCalls.Signal(_event);
+    }
+
     /// <summary>A connection of another loop's listener.</summary>
     public void Adopt(int socket, bool sniffs)
     {
@@ -178,12 +201,22 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
         }
 
         _threadId = Environment.CurrentManagedThreadId;
-        int ready = Sleep(nowNs);
+        int ready = _early > 0 ? _early : Sleep(nowNs);
+        _early = 0;
         NowNs = _clock.NowNs;
+        int carried = Carrier.RunsHere;
         for (int i = 0; i < ready; i++)
         {
             (EpollEvents events, ulong tag) = _epoll[i];
+            _others = i + 1 < ready;
             Dispatch(events, tag);
+        }
+
+        if (Carrier.RunsHere != carried)
+        {
+            // Before the answer leaves, so whoever is there now had to wait.
+            _early = _epoll.Wait(0);
+            _carries.Carried(_clock.NowNs - NowNs, _early > 0, NowNs);
         }
 
         while (_adopted.TryDequeue(out (int Socket, bool Sniffs) adopted))
@@ -197,7 +230,16 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
             Drain();
         }
 
-        if (NowNs >= _lookNs)
+        if (Volatile.Read(ref _roomToAccept))
+        {
+            Volatile.Write(ref _roomToAccept, false);
+            if (_acceptNs != 0)
+            {
+                PauseListeners(false);
+            }
+        }
+
+        if (NowNs >= _lookNs || (_acceptNs != 0 && NowNs >= _acceptNs))
         {
             LookAround();
         }
@@ -228,7 +270,19 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
     public bool GiveAway(int socket)
     {
         _epoll.Remove(socket);
-        _giveAway(new Socket(new SafeSocketHandle(socket, ownsHandle: true)));
+        var handle = new SafeSocketHandle(socket, ownsHandle: true);
+        Socket given;
+        try
+        {
+            given = new Socket(handle);
+        }
+        catch (SocketException)
+        {
+            handle.SetHandleAsInvalid(); // still the caller's
+            return false;
+        }
+
+        _giveAway(given);
         return true;
     }
 
@@ -290,6 +344,12 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
     {
         for (int i = 0; i < Batch && !_drainBegun; i++)
         {
+            if (Gate.MustWait())
+            {
+                PauseListeners(true);
+                return;
+            }
+
             int socket = Epoll.Accept((int)listener.Socket.Handle, out int error);
             if (socket < 0)
             {
@@ -302,6 +362,7 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
                 return;
             }
 
+            Gate.Enter();
             Epoll.Prepare(socket, listener.IsTcp);
             Http2Loop target = Choose?.Invoke() ?? this;
             if (ReferenceEquals(target, this))
@@ -329,6 +390,7 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
         if (_aborting || _drainBegun)
         {
             SocketCalls.Close(socket);
+            Gate.Leave();
             return;
         }
 
@@ -350,8 +412,6 @@ internal sealed unsafe class Http2Loop : IActor, IDisposable
 
         LookAt(connection);
     }
-
-    private ulong _generation = 1;
 
     private void RunPosted()
     {

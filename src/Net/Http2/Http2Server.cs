@@ -20,19 +20,22 @@ internal sealed class Http2Server : IDisposable
     /// <param name="limits">Limits of connections.</param>
     /// <param name="loops">How many threads.</param>
     /// <param name="fatal">Told when a loop fails.</param>
+    /// <param name="gate">Limits the connections; a connection given away leaves it when its new owner says so.</param>
     /// <param name="giveAway">Takes connections that do not speak HTTP/2; called on a loop's thread, must not block.</param>
-    public Http2Server(RpcServerState server, Http2Limits limits, int loops, IFatal fatal, Action<Socket> giveAway)
+    public Http2Server(
+        RpcServerState server, Http2Limits limits, int loops, IFatal fatal, ConnectionGate gate, Action<Socket> giveAway)
     {
         var pool = new NativePool();
         _loops = new Http2Loop[loops];
         _threads = new ActorThread[loops];
         for (int i = 0; i < loops; i++)
         {
-            _loops[i] = new Http2Loop(server, limits, pool, SystemClock.Instance, giveAway);
+            _loops[i] = new Http2Loop(server, limits, pool, SystemClock.Instance, gate, giveAway);
             _threads[i] = new ActorThread(_loops[i], SystemClock.Instance, fatal);
         }
 
         _loops[0].Choose = Choose;
+        gate.Freed = _loops[0].RoomToAccept;
     }
 
     /// <summary>Half the cores, at least one: the member's own threads need the others.</summary>

@@ -115,8 +115,8 @@ internal sealed class RequestHead
         _seen |= 1 << (int)known;
     }
 
-    // Lower case and visible: RFC 9113 section 8.2.1.
+    // Lower case and visible, no colon: RFC 9113 section 8.2.1.
     private static bool IsName(ReadOnlySpan<byte> name)
-        => !name.IsEmpty && name.IndexOfAnyInRange((byte)0, (byte)0x20) < 0 && name.IndexOfAnyInRange((byte)'A', (byte)'Z') < 0
+        => !name.IsEmpty && !name.Contains((byte)':') && name.IndexOfAnyInRange((byte)0, (byte)0x20) < 0 && name.IndexOfAnyInRange((byte)'A', (byte)'Z') < 0
             && name.IndexOfAnyInRange((byte)0x7f, (byte)0xff) < 0;
 }
