@@ -225,7 +225,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace, IThreadP
         if ((signals & CallSignals.Notified) != 0)
         {
             // A late one may find the object in another call's service.
-            if (Method.ContinuesInPlace)
+            if (Method is { ContinuesInPlace: true })
             {
                 _signal?.SetHere();
             }
@@ -291,7 +291,7 @@ internal sealed unsafe partial class Http2Call : RpcCall, IRunsInPlace, IThreadP
     {
         if (_signal is { } signal)
         {
-            if (Method.ContinuesInPlace)
+            if (Method is { ContinuesInPlace: true }) // null for an instant, if this comes late
             {
                 Post(CallSignals.Notified);
             }
