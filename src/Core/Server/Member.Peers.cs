@@ -90,6 +90,13 @@ public sealed unsafe partial class Member : IPeerReceiver
     }
 
     /// <inheritdoc/>
+    public void Gone(ulong peer)
+    {
+        _peers.Gone(peer);
+        _raftCell.Wake();
+    }
+
+    /// <inheritdoc/>
     public void ToldRemoved(ulong byPeer)
     {
         _counters.ToldRemovedBy = byPeer;

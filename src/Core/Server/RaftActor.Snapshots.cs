@@ -29,6 +29,7 @@ internal sealed unsafe partial class RaftActor
 
         DropWaiters(_core.Applied, installed);
         _core.SnapshotInstalled(installed);
+        FailForwarded(); // the snapshot may hold them: nobody can tell
         _lastConfIndex = installed;
         _wiring.SnapshotEnded(installed);
         ServerLog.InstalledSnapshot(_log, installed);

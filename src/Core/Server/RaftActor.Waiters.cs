@@ -3,7 +3,10 @@
 // By index   proposals this member appended as leader. The entry at an index may be replaced by a later leader's: a slot
 //            knows the term of its entry, and is told "outcome unknown" when another entry stands there.
 // By id      proposals sent to the leader. When an entry with that request id is committed here, the slot waits for its
-//            index like the others. Sent once and never again: nobody knows what became of one that was lost.
+//            index like the others. A leader takes only what was addressed to its own term. So when an entry of a later
+//            term is committed here, and none of an earlier one had the id, the proposal was lost with its leader and can
+//            never come back: it goes to the next leader, once more, as if it had just come. What stands in a snapshot
+//            that was received has no known outcome: its caller is told so.
 // Deadlines  looked at ten times a second. A slot that passed its own is told: ContextDeadlineExceeded when it was
 //            never appended (no leader), one of etcd's three timeouts when its outcome is unknown.
 using System;
@@ -21,7 +24,10 @@ internal sealed unsafe partial class RaftActor
     private readonly List<ulong> _expired = new(64);
     private readonly SlotQueue _heldChanges = new(64);
     private ulong _heldAtApplied;
+    private const long KeptBytesMax = 64 << 20;
+    private long _keptBytes;
     private ulong _highestWaiter;
+    private ulong _forwardedTerm = ulong.MaxValue; // the lowest of those in _forwarded
     private ulong _seenEpoch;
 
     private bool CanRetryChange => _heldChanges.Count > 0 && _core.Applied > _heldAtApplied;
@@ -46,8 +52,9 @@ internal sealed unsafe partial class RaftActor
         }
 
         if (waiter is null && _forwarded.Count > 0 && entry.Length > 0
-            && TryReadId(in entry, out ulong id) && _forwarded.Remove(id, out RequestSlot? slot))
+            && TryReadId(in entry, out ulong id) && TakeForwarded(id) is { } slot)
         {
+            slot.ReleasePayload();
             Await(slot, entry.Index, entry.Term);
         }
 
@@ -109,6 +116,80 @@ internal sealed unsafe partial class RaftActor
         }
     }
 
+    /// <summary>Remembers a proposal the transport has taken, and its bytes in case its leader is lost.</summary>
+    private void Keep(RequestSlot slot, ulong term)
+    {
+        slot.EntryTerm = term;
+        _forwarded[slot.Id] = slot;
+        if (_keptBytes + slot.PayloadLength > KeptBytesMax)
+        {
+            slot.ReleasePayload();
+        }
+
+        _keptBytes += slot.PayloadLength;
+    }
+
+    private RequestSlot? TakeForwarded(ulong id)
+    {
+        if (!_forwarded.Remove(id, out RequestSlot? slot))
+        {
+            return null;
+        }
+
+        _keptBytes -= slot.PayloadLength;
+        return slot;
+    }
+
+    /// <summary>An entry of this term is committed, and everything before it has been looked at.</summary>
+    private void LoseForwarded(ulong term)
+    {
+        if (_forwarded.Count == 0 || term <= _forwardedTerm)
+        {
+            return;
+        }
+
+        _forwardedTerm = ulong.MaxValue;
+        foreach ((ulong id, RequestSlot slot) in _forwarded)
+        {
+            if (slot.EntryTerm < term)
+            {
+                _expired.Add(id);
+            }
+            else
+            {
+                _forwardedTerm = Math.Min(_forwardedTerm, slot.EntryTerm);
+            }
+        }
+
+        foreach (ulong id in _expired)
+        {
+            RequestSlot? slot = TakeForwarded(id);
+            if (slot!.PayloadLength != 0 && !slot.IsDecided)
+            {
+                slot.ProposedNs = 0;
+                Defer(slot);
+            }
+            else
+            {
+                LoseWaiter(ref slot);
+            }
+        }
+
+        _expired.Clear();
+    }
+
+    private void FailForwarded()
+    {
+        foreach (RequestSlot slot in _forwarded.Values)
+        {
+            RequestSlot? lost = slot;
+            LoseWaiter(ref lost);
+        }
+
+        _forwarded.Clear();
+        _keptBytes = 0;
+    }
+
     private void LoseWaiter(ref RequestSlot? waiter)
     {
         if (waiter!.TryComplete(ErrorCode.TimeoutDueToLeaderFail))
@@ -152,7 +233,7 @@ internal sealed unsafe partial class RaftActor
 
         foreach (ulong id in _expired)
         {
-            _ = _forwarded.Remove(id, out RequestSlot? slot);
+            RequestSlot? slot = TakeForwarded(id);
             if (slot!.TryComplete(TimeoutOf(slot, nowNs)))
             {
                 System.Threading.Interlocked.Increment(ref _counters.ProposalsFailed);
@@ -226,6 +307,7 @@ internal sealed unsafe partial class RaftActor
         }
 
         _forwarded.Clear();
+        _keptBytes = 0;
     }
 
     private void FailAll(ErrorCode outcome)

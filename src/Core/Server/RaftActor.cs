@@ -172,7 +172,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         worked |= Lead(nowNs);
         worked |= Stop(nowNs);
         worked |= AskForApplied();
-        long deadline = Math.Min(_reads.NextDeadlineNs, Room > 0 ? _leases.NextDeadlineNs : long.MaxValue);
+        long deadline = Math.Min(Math.Min(_reads.NextDeadlineNs, _campaignAtNs), Room > 0 ? _leases.NextDeadlineNs : long.MaxValue);
         NextDeadlineNs = worked
             ? nowNs
             : Math.Min(deadline, Math.Min(_core.NextDeadlineNs, HasWaiters ? _nextScanNs : long.MaxValue));
@@ -459,6 +459,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
                 Invariant.Check(taken, "the room in the store ring was looked at");
             }
 
+            LoseForwarded(_copied[count - 1].Term);
             room -= count;
             any = true;
         }

@@ -12,6 +12,9 @@ internal static partial class ServerLog
     /// <summary>An id as operators read it.</summary>
     internal static string Id(ulong id) => id.ToString("x", CultureInfo.InvariantCulture);
 
+    [LoggerMessage(58, LogLevel.Warning, "the leader's process has ended; not waiting for the election timeout")]
+    internal static partial void LeaderGone(ILogger log, string localMemberId, string leader, ulong term);
+
     [LoggerMessage(1, LogLevel.Information, "starting local member")]
     internal static partial void StartingNew(ILogger log, string localMemberId, string clusterId, string dataDir);
 

@@ -11,6 +11,9 @@ namespace Cairn.Net.Peer;
 /// <summary>How a dial ended: a connection and what the other side said, a refusal, or an error.</summary>
 internal sealed record DialOutcome(PeerChannel? Channel, PeerHello? Welcome, PeerRefusal Refusal, string Error)
 {
+    /// <summary>Its host answered that nobody listens there.</summary>
+    public bool IsRefusedByHost { get; init; }
+
     public static DialOutcome Failed(string error) => new(null, null, default, error);
 }
 
@@ -70,12 +73,13 @@ internal static class PeerDialer
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             socket?.Dispose();
+            bool refused = e is SocketException { SocketErrorCode: SocketError.ConnectionRefused };
             return DialOutcome.Failed(e switch
             {
                 SocketException { SocketErrorCode: SocketError.ConnectionRefused } => "connection refused",
                 SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock } => "no answer within the time-out",
                 _ => e.Message,
-            });
+            }) with { IsRefusedByHost = refused };
         }
     }
 

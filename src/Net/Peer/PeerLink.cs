@@ -28,6 +28,7 @@ internal sealed class PeerLink : System.IDisposable
     private PeerWire? _wire;
     private Socket? _dialing;
     private int _waitMs = FirstWaitMs;
+    private bool _wasHeld; // and nobody has been told yet that the process behind it has ended
     private volatile bool _stopping;
 
     public PeerLink(PeerTransport transport, ulong id, IReadOnlyList<string> urls, bool isRemote)
@@ -116,6 +117,7 @@ internal sealed class PeerLink : System.IDisposable
         _transport.Calls.Fail(wire.Urgent);
         Counters.BecameInactive();
         member.Disconnected(Id);
+        _wasHeld = true;
         if (!_stopping)
         {
             PeerLog.Lost(_transport.Log, _transport.LocalLabel, _label, reason);
@@ -189,6 +191,12 @@ internal sealed class PeerLink : System.IDisposable
         if (outcome.Refusal.Reason == RefusalReason.None)
         {
             Counters.SendFailed();
+            if (outcome.IsRefusedByHost && _wasHeld)
+            {
+                _wasHeld = false;
+                _transport.Member.Gone(Id);
+            }
+
             if (_transport.Once.May("unreachable " + _label))
             {
                 PeerLog.Unreachable(_transport.Log, _transport.LocalLabel, _label, url, outcome.Error);

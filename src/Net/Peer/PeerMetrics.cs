@@ -13,11 +13,18 @@ namespace Cairn.Net.Peer;
 internal sealed class PeerMetrics(PeerTransport transport) : IPeerObserver
 {
     private static readonly long[] s_roundTrip = Distribution.Doubling(100_000, 16);
+    private static readonly long[] s_snapshot = Distribution.Doubling(100_000_000, 10);
     private readonly ConcurrentDictionary<string, SharedDistribution> _roundTrips = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, SharedDistribution> _sent = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, SharedDistribution> _received = new(StringComparer.Ordinal);
 
     /// <inheritdoc/>
     public void RoundTrip(PeerCounters peer, long nanoseconds)
         => _roundTrips.GetOrAdd(peer.Label, static _ => new SharedDistribution(s_roundTrip, 1e9)).Observe(nanoseconds);
+
+    /// <inheritdoc/>
+    public void Snapshot(PeerCounters peer, bool sent, long nanoseconds)
+        => (sent ? _sent : _received).GetOrAdd(peer.Label, static _ => new SharedDistribution(s_snapshot, 1e9)).Observe(nanoseconds);
 
     /// <summary>Adds the families.</summary>
     public void AddTo(MetricsPage page)
@@ -58,18 +65,26 @@ internal sealed class PeerMetrics(PeerTransport transport) : IPeerObserver
                 writer.Sample(MetricsWriter.Labels(("Lane", "urgent"), ("To", peer.Label)), peer.UrgentFramesSent);
             }
         });
-        page.Add("etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", MetricKind.Histogram, writer =>
-        {
-            foreach ((string label, SharedDistribution durations) in new SortedDictionary<string, SharedDistribution>(_roundTrips, StringComparer.Ordinal))
-            {
-                writer.Samples(MetricsWriter.Labels(("To", label)), durations);
-            }
-        });
+        Durations(page, "etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", "To", _roundTrips);
         AddSnapshots(page);
     }
 
+    // Only those that were measured: etcd shows no peer before.
+    private static void Durations(
+        MetricsPage page, string name, string help, string label, ConcurrentDictionary<string, SharedDistribution> durations)
+        => page.Add(name, help, MetricKind.Histogram, writer =>
+        {
+            foreach ((string peer, SharedDistribution each) in new SortedDictionary<string, SharedDistribution>(durations, StringComparer.Ordinal))
+            {
+                writer.Samples(MetricsWriter.Labels((label, peer)), each);
+            }
+        });
+
     private void AddSnapshots(MetricsPage page)
     {
+        Durations(page, "etcd_network_snapshot_send_total_duration_seconds", "Total latency distributions of v3 snapshot sends", "To", _sent);
+        Durations(
+            page, "etcd_network_snapshot_receive_total_duration_seconds", "Total latency distributions of v3 snapshot receives", "From", _received);
         Each(page, "etcd_network_snapshot_send_inflights_total", "Total number of inflight snapshot sends", MetricKind.Gauge, "To",
             static peer => peer.SnapshotsSending);
         Each(page, "etcd_network_snapshot_receive_inflights_total", "Total number of inflight snapshot receives", MetricKind.Gauge,

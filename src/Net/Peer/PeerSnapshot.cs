@@ -24,6 +24,7 @@ internal static class PeerSnapshot
     /// <summary>Sends; blocks until the receiver has everything durable, or fails. Disposes the source.</summary>
     public static bool Send(PeerTransport transport, PeerLink? link, ulong peer, ISnapshotSource source)
     {
+        long began = transport.Options.Clock.NowNs;
         PeerCounters counters = transport.CountersOf(peer);
         counters.SnapshotSending();
         string label = counters.Label;
@@ -42,6 +43,7 @@ internal static class PeerSnapshot
         counters.SnapshotEnded(error.Length == 0);
         if (error.Length == 0)
         {
+            transport.Options.Observer?.Snapshot(counters, sent: true, transport.Options.Clock.NowNs - began);
             PeerLog.SentSnapshot(transport.Log, label, message.Index, bytes);
         }
         else
@@ -55,6 +57,7 @@ internal static class PeerSnapshot
     /// <summary>Receives on an accepted connection; blocks. Disposes the socket.</summary>
     public static void Receive(PeerTransport transport, PeerChannel channel, ulong peer)
     {
+        long began = transport.Options.Clock.NowNs;
         PeerCounters counters = transport.CountersOf(peer);
         counters.SnapshotReceiving();
         bool taken = false;
@@ -79,7 +82,11 @@ internal static class PeerSnapshot
         }
 
         counters.SnapshotTaken(taken);
-        if (!taken)
+        if (taken)
+        {
+            transport.Options.Observer?.Snapshot(counters, sent: false, transport.Options.Clock.NowNs - began);
+        }
+        else
         {
             PeerLog.ReceiveFailed(transport.Log, counters.Label, index, error);
         }

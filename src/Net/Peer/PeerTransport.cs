@@ -22,6 +22,9 @@ namespace Cairn.Net.Peer;
 internal interface IPeerObserver
 {
     void RoundTrip(PeerCounters peer, long nanoseconds);
+
+    /// <summary>A snapshot was sent, or received, completely.</summary>
+    void Snapshot(PeerCounters peer, bool sent, long nanoseconds);
 }
 
 /// <summary>What a transport is told.</summary>

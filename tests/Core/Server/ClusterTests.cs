@@ -76,6 +76,81 @@ public sealed class ClusterTests
         cluster.AssertSame();
     }
 
+    [Theory]
+    [InlineData(3)]
+    [InlineData(5)]
+    public void Leader_WhoseProcessEnds_IsReplacedBeforeAnElectionTimeout(int members)
+    {
+        using var cluster = new PolledCluster(members);
+        cluster.StartAll();
+        Node leader = cluster.WaitForLeader();
+        Assert.Equal(ErrorCode.None, leader.PutAndWait("k", "v"));
+        cluster.Settle();
+        ulong term = leader.Member!.Status.Term;
+        long killed = cluster.Clock.NowNs;
+        leader.Kill();
+        Node next = cluster.WaitForLeader(leader);
+        long electionNs = next.Options.ElectionMs * 1_000_000L;
+        Assert.InRange(cluster.Clock.NowNs - killed, 0, electionNs - 1);
+        Assert.Equal(term + 1, next.Member!.Status.Term);
+        Assert.Equal(ErrorCode.None, next.PutAndWait("k", "w"));
+    }
+
+    [Fact]
+    public void Leader_ThatSomeTakeForDead_StaysLeader()
+    {
+        using var cluster = new PolledCluster(3);
+        cluster.StartAll();
+        Node leader = cluster.WaitForLeader();
+        Assert.Equal(ErrorCode.None, leader.PutAndWait("k", "v"));
+        cluster.Settle();
+        ulong term = leader.Member!.Status.Term;
+        Node mistaken = cluster.Nodes.Find(node => node != leader)!;
+        mistaken.Member!.Gone(leader.Member.Id);
+        long until = cluster.Clock.NowNs + (3L * leader.Options.ElectionMs * 1_000_000);
+        cluster.Run(() => cluster.Clock.NowNs >= until, "three election timeouts");
+        Assert.Equal((term, leader.Member.Id), (leader.Member.Status.Term, mistaken.Member.Status.Leader));
+        Assert.Equal(ErrorCode.None, mistaken.PutAndWait("k", "w"));
+    }
+
+    [Fact]
+    public void Write_ForwardedToALeaderThatDies_GoesToTheNext_AndIsDoneOnce()
+    {
+        using var cluster = new PolledCluster(3);
+        cluster.StartAll();
+        Node leader = cluster.WaitForLeader();
+        Node follower = cluster.Nodes.Find(node => node != leader)!;
+        Assert.Equal(ErrorCode.None, follower.PutAndWait("k", "before"));
+        long revision = follower.Member!.Status.Revision;
+        int lost = 0;
+        ulong from = follower.Member.Id;
+        cluster.Network.Schedule = (sender, _, lane, _, action) =>
+        {
+            // Of a follower only forwarded proposals are bulk.
+            if (sender == from && lane == PeerLane.Bulk)
+            {
+                lost++;
+                return;
+            }
+
+            action();
+        };
+        PolledCluster.Write write = follower.Put("k", "after");
+        cluster.Run(() => lost > 0, "the proposal is on its way");
+        cluster.Network.Schedule = null;
+        Assert.False(write.IsCompleted);
+        leader.Kill();
+        long killed = cluster.Clock.NowNs;
+        cluster.Run(() => write.IsCompleted, "the write is done");
+        Assert.Equal(ErrorCode.None, write.End());
+        Assert.InRange(cluster.Clock.NowNs - killed, 0, (2L * follower.Options.ElectionMs * 1_000_000) - 1);
+        Assert.Equal("after", follower.Get("k"));
+        Assert.Equal(revision + 1, follower.Member.Status.Revision);
+        leader.Start();
+        cluster.Settle();
+        cluster.AssertSame();
+    }
+
     [Fact]
     public void Leader_CutOff_StepsDownAndItsWritesAreNotServed()
     {

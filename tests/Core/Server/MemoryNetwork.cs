@@ -322,6 +322,16 @@ internal sealed unsafe class MemoryNetwork
             foreach (ulong peer in down)
             {
                 Member!.Disconnected(peer);
+                bool isGone;
+                lock (network._lock)
+                {
+                    isGone = _peers.Contains(peer) && !network._ports.ContainsKey(peer);
+                }
+
+                if (isGone)
+                {
+                    Member.Gone(peer); // its next dial finds nobody there
+                }
             }
 
             foreach ((ulong peer, ulong boot, ulong storage) in up)

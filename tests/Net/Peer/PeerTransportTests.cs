@@ -201,6 +201,9 @@ public sealed partial class PeerTransportTests : IDisposable
         await Until(() => one.Member.Links.IsEmpty, "the end of the link");
         Assert.False(Heartbeat(one, 2, 1));
 
+        // Nobody listens there any more: its process has ended, which is told once.
+        await Until(() => !one.Member.GonePeers.IsEmpty, "the news that it is gone");
+
         using var again = new PeerEnd(2, port: port);
         again.Member.Identity = again.Member.Identity with { Boot = 4711 };
         again.Transport.SetPeers([one.Address]);
@@ -208,6 +211,7 @@ public sealed partial class PeerTransportTests : IDisposable
         await Until(() => one.Member.Links.TryGetValue(2, out (ulong Boot, ulong Storage) link) && link.Boot == 4711, "the new boot");
         await Until(() => Heartbeat(one, 2, 2), "a link that takes messages");
         await Until(() => again.Member.Messages.Count == 1, "the message");
+        Assert.Equal([2UL], one.Member.GonePeers);
     }
 
     [Fact]

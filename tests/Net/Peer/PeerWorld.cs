@@ -66,6 +66,10 @@ internal sealed unsafe class NotedMember(ulong id, ulong cluster) : IPeerReceive
 
     public void Disconnected(ulong peer) => Links.TryRemove(peer, out _);
 
+    public ConcurrentQueue<ulong> GonePeers { get; } = new();
+
+    public void Gone(ulong peer) => GonePeers.Enqueue(peer);
+
     public void ToldRemoved(ulong byPeer) => RemovedBy = byPeer;
 
     public ISnapshotSink? BeginSnapshot(in RaftMessage message, long totalBytes) => OnSnapshot(message, totalBytes);

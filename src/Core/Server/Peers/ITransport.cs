@@ -2,8 +2,8 @@
 //
 // Thread     Every call comes from one thread of the member (raft unless it says otherwise) and returns at once: nothing
 //            here may wait for a socket, a handshake or a name server.
-// Lanes      urgent: heartbeats, votes, read index, hand-over, calls. bulk: appends and forwarded proposals. A snapshot's
-//            data goes its own way. A fat append never delays a heartbeat.
+// Lanes      urgent: heartbeats, votes, read index, answers to appends, hand-over, calls. bulk: appends and forwarded
+//            proposals. A snapshot's data goes its own way. A fat append never delays a heartbeat.
 // Order      Within one lane of one peer: as sent, or lost; between lanes: any. Losing messages is always allowed,
 //            repeating them is harmless, delivering one to another boot of the peer is not (see Boot numbers).
 // Boot       A boot number is random per start and says which life of a member is meant. The handshake carries both
@@ -76,8 +76,7 @@ public interface ITransport
 /// <summary>Which lane a kind of message takes.</summary>
 public static class PeerLanes
 {
-    public static PeerLane Of(MessageType type) => type is MessageType.Append or MessageType.AppendResponse
-        or MessageType.Propose or MessageType.Snapshot
+    public static PeerLane Of(MessageType type) => type is MessageType.Append or MessageType.Propose or MessageType.Snapshot
         ? PeerLane.Bulk
         : PeerLane.Urgent;
 }
@@ -126,6 +125,11 @@ public unsafe interface IPeerReceiver
 
     /// <summary>The link is gone, or frames handed to it were lost.</summary>
     void Disconnected(ulong peer);
+
+    /// <summary>
+    /// The link was lost, and where the peer listened nobody does any more: its process has ended. Once a loss at most.
+    /// </summary>
+    void Gone(ulong peer);
 
     /// <summary>A peer says this member has been removed from the cluster.</summary>
     void ToldRemoved(ulong byPeer);

@@ -26,7 +26,8 @@ internal sealed class PeerTable
                 link.ActiveSinceNs != 0 && link.Boot == boot ? link.ActiveSinceNs : nowNs,
                 boot,
                 storageId != 0 ? storageId : link.StorageId,
-                link.Losses + (link.Boot != 0 && link.Boot != boot ? 1 : 0));
+                link.Losses + (link.Boot != 0 && link.Boot != boot ? 1 : 0),
+                link.Deaths);
             Volatile.Write(ref _changes, _changes + 1);
         }
     }
@@ -38,6 +39,26 @@ internal sealed class PeerTable
             _links.TryGetValue(peer, out Link link);
             _links[peer] = link with { ActiveSinceNs = 0, Losses = link.Losses + 1 };
             Volatile.Write(ref _changes, _changes + 1);
+        }
+    }
+
+    /// <summary>Its process has ended.</summary>
+    internal void Gone(ulong peer)
+    {
+        lock (_lock)
+        {
+            _links.TryGetValue(peer, out Link link);
+            _links[peer] = link with { Deaths = link.Deaths + 1 };
+            Volatile.Write(ref _changes, _changes + 1);
+        }
+    }
+
+    /// <summary>How often a peer's process was seen to have ended since the start.</summary>
+    internal long Deaths(ulong peer)
+    {
+        lock (_lock)
+        {
+            return _links.TryGetValue(peer, out Link link) ? link.Deaths : 0;
         }
     }
 
@@ -80,5 +101,5 @@ internal sealed class PeerTable
         }
     }
 
-    private readonly record struct Link(long ActiveSinceNs, ulong Boot, ulong StorageId, long Losses);
+    private readonly record struct Link(long ActiveSinceNs, ulong Boot, ulong StorageId, long Losses, long Deaths);
 }
