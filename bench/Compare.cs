@@ -6,7 +6,7 @@
 //                because on most disks that is nearly all of it.
 //   watch        fanout, watchmemory, behind, watchlatency: Compare.Watch.cs.
 //   lease        expiry, keepalive: Compare.Lease.cs.
-//   cluster      three members of each: Compare.Cluster.cs.
+//   cluster      clustercpu, clusterlatency, failover: Compare.Cluster.cs.
 //   memory       a million keys of 32 + 256 bytes: resident memory after the load and after a restart, start to ready.
 using System;
 using System.Collections.Generic;
@@ -95,10 +95,7 @@ internal sealed partial class Compare
 
         WatchParts();
         LeaseParts();
-        if (Wanted("cluster"))
-        {
-            ClusterOfThree();
-        }
+        ClusterParts();
 
         Directory.Delete(_folder, recursive: true);
         return 0;
