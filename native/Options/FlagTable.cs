@@ -64,8 +64,7 @@ internal static class FlagTable
         new("max-concurrent-streams", FlagKind.UInt32, "4294967295", "Member",
             "Requests one client connection may have open at once."),
         new("grpc-keepalive-min-time", FlagKind.Duration, "5s", "Member",
-            "Shortest interval at which a client may ping. Enforced by --experimental-http2-engine=cairn only.")
-            { Standing = NoEffect },
+            "Shortest interval at which a client may ping. Enforced by --experimental-http2-engine=cairn only."),
         new("grpc-keepalive-interval", FlagKind.Duration, "2h0m0s", "Member",
             "How long a client connection may be idle before the server pings it; 0 never."),
         new("grpc-keepalive-timeout", FlagKind.Duration, "20s", "Member",
@@ -309,8 +308,8 @@ internal static class FlagTable
         new("version", FlagKind.Boolean, "false", "General",
             "Print the version and exit.")
             { NotInFile = true },
-        new("experimental-http2-engine", FlagKind.Text, "kestrel", "Experimental",
-            "Who serves HTTP/2 without TLS: kestrel, or cairn (an engine of its own: fewer thread changes per request). Cairn's own option."),
+        new("experimental-http2-engine", FlagKind.Text, "cairn", "Experimental",
+            "Who serves HTTP/2 without TLS: cairn (an engine of its own: fewer thread changes per request), or kestrel. Cairn's own option."),
         new("experimental-initial-corrupt-check", FlagKind.Boolean, "false", "Experimental",
             "Older name of --feature-gates.")
             { RenamedTo = "feature-gates" },

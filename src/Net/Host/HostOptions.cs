@@ -73,7 +73,7 @@ public sealed record HostOptions
     public FrontEndLimits Limits { get; init; } = new();
 
     /// <summary><c>--experimental-http2-engine</c>.</summary>
-    public Http2Engine Engine { get; init; } = Http2Engine.Kestrel;
+    public Http2Engine Engine { get; init; } = Http2Engine.Cairn;
 
     /// <summary>Origins that browsers may call from; <c>*</c> for all.</summary>
     public IReadOnlyList<string> Cors { get; init; } = ["*"];

@@ -7,6 +7,7 @@ using System.Net.Sockets;
 using System.Text;
 using System.Threading.Tasks;
 using Cairn.Net.Host;
+using CsCheck;
 using Xunit;
 
 namespace Cairn.Net.Tests;
@@ -112,9 +113,16 @@ public sealed class OwnEngineTests : IAsyncLifetime
         byte[] block = Block("/t.Echo/Wait");
         try
         {
+            var many = new List<byte>();
             for (int i = 0; i < 20_000; i++)
             {
-                await socket.SendAsync((byte[])[.. Frame(Headers, 4, (2 * i) + 1, block), .. Frame(Reset, 0, (2 * i) + 1, new byte[4])]);
+                many.AddRange(Frame(Headers, 4, (2 * i) + 1, block));
+                many.AddRange(Frame(Reset, 0, (2 * i) + 1, new byte[4]));
+                if (many.Count > 16_000)
+                {
+                    await socket.SendAsync(many.ToArray());
+                    many.Clear();
+                }
             }
         }
         catch (SocketException)
@@ -147,6 +155,33 @@ public sealed class OwnEngineTests : IAsyncLifetime
         Assert.Equal(0, (await client.CallAsync("/t.Echo/Echo", [1])).Code);
     }
 
+    // Frames that an honest client might send, in an order and with contents that none would.
+    [Fact]
+    public void Frames_AtRandom_HurtNobody()
+    {
+        Gen<byte[]> payload = Gen.OneOf(
+            Gen.Byte.Array[0, 40], Gen.Const(Block("/t.Echo/Echo")), Gen.Const(Block("/t.Echo/Pipe")), Gen.Const(Block("/t.Echo/Wait")),
+            Gen.Const(GrpcClient.Frame([1, 2])), Gen.Byte.Array[4], Gen.Byte.Array[8], Gen.Const(Array.Empty<byte>()));
+        Gen<byte[]> frame = Gen.Select(
+            Gen.OneOf(Gen.Byte[0, 9], Gen.OneOfConst(Data, Headers, Data, Headers, WindowUpdate, Reset)),
+            Gen.OneOfConst<byte>(0, 1, 4, 5, 8, 12, 32, 36), Gen.Int[0, 9], payload, (type, flags, stream, bytes) => Frame(type, flags, stream, bytes));
+        using var client = new GrpcClient(_front.Port);
+        frame.Array[1, 25].Sample(frames =>
+        {
+            using Socket socket = ConnectAsync().GetAwaiter().GetResult();
+            var all = new List<byte>(Preface);
+            all.AddRange(Frame(Settings, 0, 0, []));
+            foreach (byte[] one in frames)
+            {
+                all.AddRange(one);
+            }
+
+            socket.Send([.. all]);
+            socket.Shutdown(SocketShutdown.Send);
+            Assert.Equal([5], client.CallAsync("/t.Echo/Steps", [5]).GetAwaiter().GetResult().Single);
+        }, iter: 1_000, threads: 1);
+    }
+
     private static ReadOnlySpan<byte> PrefaceBytes => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8;
 
     private static byte[] Preface => PrefaceBytes.ToArray();
@@ -177,9 +212,16 @@ public sealed class OwnEngineTests : IAsyncLifetime
     {
         try
         {
-            for (int i = 0; i < 40_000; i++)
+            // Many at once: a slow sender would be forgiven faster than it sins.
+            var many = new List<byte>();
+            for (int i = 0; i < 400; i++)
             {
-                await socket.SendAsync(frame);
+                many.AddRange(frame);
+            }
+
+            for (int i = 0; i < 100; i++)
+            {
+                await socket.SendAsync(many.ToArray());
             }
         }
         catch (SocketException)
