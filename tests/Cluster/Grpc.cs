@@ -48,6 +48,11 @@ internal sealed class Grpc : IDisposable
     public const string LeaseRevoke = "/etcdserverpb.Lease/LeaseRevoke";
     public const string LeaseTimeToLive = "/etcdserverpb.Lease/LeaseTimeToLive";
     public const string LeaseLeases = "/etcdserverpb.Lease/LeaseLeases";
+    public const string LeaseKeepAlive = "/etcdserverpb.Lease/LeaseKeepAlive";
+    public const string Lock = "/v3lockpb.Lock/Lock";
+    public const string Unlock = "/v3lockpb.Lock/Unlock";
+    public const string Campaign = "/v3electionpb.Election/Campaign";
+    public const string Observe = "/v3electionpb.Election/Observe";
     public const string Watch = "/etcdserverpb.Watch/Watch";
     public const string Authenticate = "/etcdserverpb.Auth/Authenticate";
 

@@ -1,7 +1,8 @@
-// WatchDifferentialTests: the same seeded stream of writes, compactions and watchers to Cairn and to a real etcd 3.5; each
-// watcher's responses must be equivalent: created at the same revision, the same events in the same order with the same
-// previous values, the same cancels with the same reasons.
+// WatchDifferentialTests: the same seeded stream of writes, compactions, leases and watchers to Cairn and to a real etcd 3.5;
+// each watcher's responses must be equivalent: created at the same revision, the same events in the same order with the same
+// previous values, the same cancels with the same reasons; and every unary answer and keep-alive must be equal.
 //
+// Leases are granted for a day, so that no clock ends one: the end of a lease is its revocation. Remaining times are left out.
 // How a watcher that catches up has its events cut into messages is the server's own affair, and so is the header of such a
 // message; a live event comes under its own revision, all of that revision in one message (unless in fragments).
 // A watcher may be cancelled for a compaction only where etcd's is: the stream compacts when both have delivered everything,
@@ -32,11 +33,14 @@ public sealed class WatchDifferentialTests
         await using Side ours = new(cairn);
         await using Side theirs = new(etcd);
         Plan plan = new(seed);
+        Dictionary<string, int> kinds = [];
         for (int i = 0; i < operations; i++)
         {
             Action action = plan.Next();
             await Task.WhenAll(ours.Do(action), theirs.Do(action));
+            Assert.True(ours.LastAnswer == theirs.LastAnswer, $"seed {seed} step {i} {action.Method}\n  cairn: {ours.LastAnswer}\n  etcd:  {theirs.LastAnswer}\n{cairn.Tail()}");
             Assert.True(ours.Revision == theirs.Revision, $"seed {seed} step {i}: revision {ours.Revision}, etcd {theirs.Revision}");
+            kinds[action.Method] = kinds.GetValueOrDefault(action.Method) + 1;
             plan.Revision = ours.Revision;
             plan.Compacted = ours.Compacted;
         }
@@ -49,6 +53,9 @@ public sealed class WatchDifferentialTests
         Assert.Contains(b, l => l.Contains("compact_revision", StringComparison.Ordinal));
         Assert.Contains(b, l => l.Contains("watcher range is empty", StringComparison.Ordinal));
         Assert.Contains(b, l => l.Contains("duplicate watch ID", StringComparison.Ordinal));
+        Assert.All(
+            new[] { Grpc.LeaseGrant, Grpc.LeaseRevoke, Grpc.LeaseTimeToLive, Grpc.LeaseLeases, Grpc.LeaseKeepAlive },
+            method => Assert.True(kinds.GetValueOrDefault(method) > operations / 200, $"seed {seed}: {method} was hardly called"));
     }
 
     /// <summary>One thing to do: a call, or a request on a stream.</summary>
@@ -68,8 +75,13 @@ public sealed class WatchDifferentialTests
             < 15 => new Action(_random.Next(Streams), new Pb().Message(2, new Pb().Number(1, _random.Next(-1, 12))).Bytes, Quiet: true),
             < 18 when Revision > Compacted + 1 =>
                 new Action(-1, new Pb().Number(1, _random.NextInt64(Compacted + 1, Revision + 1)).Flag(2, _random.Next(3) == 0).Bytes, Grpc.Compact, Quiet: true),
-            < 60 => new Action(-1, new Pb().Data(1, Key()).Text(2, new string('v', _random.Next(60))).Bytes, Grpc.Put),
-            < 75 => new Action(-1, new Pb().Data(1, Key()).Data(2, _random.Next(3) == 0 ? [(byte)'d'] : []).Bytes, Grpc.DeleteRange),
+            < 19 => new Action(-1, new Pb().Number(1, 86_400).Number(2, Lease()).Bytes, Grpc.LeaseGrant),
+            < 22 => new Action(-1, new Pb().Number(1, Lease()).Bytes, Grpc.LeaseRevoke),
+            < 25 => new Action(-1, new Pb().Number(1, Lease()).Bytes, Grpc.LeaseKeepAlive),
+            < 28 => new Action(-1, new Pb().Number(1, Lease()).Flag(2, _random.Next(4) > 0).Bytes, Grpc.LeaseTimeToLive),
+            < 30 => new Action(-1, [], Grpc.LeaseLeases),
+            < 64 => new Action(-1, Put(new string('v', _random.Next(60))).Bytes, Grpc.Put),
+            < 77 => new Action(-1, new Pb().Data(1, Key()).Data(2, _random.Next(3) == 0 ? [(byte)'d'] : []).Bytes, Grpc.DeleteRange),
             _ => new Action(-1, Txn().Bytes, Grpc.Txn),
         };
 
@@ -116,11 +128,23 @@ public sealed class WatchDifferentialTests
 
                 txn.Message(2, _random.Next(4) == 0
                     ? new Pb().Message(3, new Pb().Data(1, key))
-                    : new Pb().Message(2, new Pb().Data(1, key).Text(2, new string('t', _random.Next(20)))));
+                    : new Pb().Message(2, new Pb().Data(1, key).Text(2, new string('t', _random.Next(20)))
+                        .Number(3, _random.Next(4) == 0 ? Lease() : 0)));
             }
 
             return txn;
         }
+
+        // A put may attach its key to a lease, known or not, take it from one, or leave it where it is.
+        private Pb Put(string value) => _random.Next(6) switch
+        {
+            0 or 1 => new Pb().Data(1, Key()).Text(2, value).Number(3, Lease()),
+            2 => new Pb().Data(1, Key()).Text(2, value).Flag(6, true),
+            _ => new Pb().Data(1, Key()).Text(2, value),
+        };
+
+        // One in nine exists only by accident; ids may be negative.
+        private long Lease() => _random.Next(9) switch { 0 => -5, 1 => long.MaxValue, 2 => 99, int id => id };
 
         private byte[] Key() => Encoding.ASCII.GetBytes($"{(char)('a' + _random.Next(4))}{(_random.Next(2) == 0 ? "" : _random.Next(4).ToString(System.Globalization.CultureInfo.InvariantCulture))}");
     }
@@ -129,6 +153,7 @@ public sealed class WatchDifferentialTests
     private sealed class Side : IAsyncDisposable
     {
         private readonly ServerProcess _server;
+        private readonly GrpcStream _keepAlive;
         private readonly GrpcStream[] _streams = new GrpcStream[Streams];
         private readonly List<byte[]>[] _received = new List<byte[]>[Streams];
         private int _mark;
@@ -136,6 +161,7 @@ public sealed class WatchDifferentialTests
         public Side(ServerProcess server)
         {
             _server = server;
+            _keepAlive = server.Client.Open(Grpc.LeaseKeepAlive);
             for (int i = 0; i < Streams; i++)
             {
                 _streams[i] = server.Client.Open(Grpc.Watch);
@@ -146,6 +172,9 @@ public sealed class WatchDifferentialTests
         public long Revision { get; private set; } = 1;
 
         public long Compacted { get; private set; }
+
+        /// <summary>What the last call or keep-alive answered, in a form that can be compared.</summary>
+        public string LastAnswer { get; private set; } = "";
 
         public async Task Do(Action action)
         {
@@ -163,9 +192,28 @@ public sealed class WatchDifferentialTests
                 return;
             }
 
+            if (action.Method == Grpc.LeaseKeepAlive)
+            {
+                await _keepAlive.Send(action.Request);
+                byte[]? renewed = await _keepAlive.Receive();
+                Assert.True(renewed is not null, $"no answer to a keep-alive; {_keepAlive.End}");
+                LastAnswer = string.Join(" | ", Schema.Lines("LeaseKeepAliveResponse", renewed));
+                return;
+            }
+
             Answer answer = await _server.Client.Call(action.Method, action.Request);
-            Assert.True(answer.Code == 0, $"{action.Method}: {answer}");
-            Revision = Schema.Number(answer.Lines(action.Method), "header.revision");
+            List<string> answered = answer.Lines(action.Method);
+            LastAnswer = $"{answer.Code} {answer.Message} {string.Join(" | ", Timeless(action.Method, answered))}";
+            if (answer.Code == 0)
+            {
+                Revision = Schema.Number(answered, "header.revision");
+            }
+            else
+            {
+                // A lease that is unknown or exists already, a missing key that was to stay where it is.
+                Assert.True(answer.Code is 3 or 5 or 9, $"{action.Method}: {answer}");
+            }
+
             if (action.Method == Grpc.Compact)
             {
                 var reader = new Cairn.Base.ProtoReader(action.Request);
@@ -231,11 +279,18 @@ public sealed class WatchDifferentialTests
 
         public async ValueTask DisposeAsync()
         {
+            await _keepAlive.DisposeAsync();
             foreach (GrpcStream stream in _streams)
             {
                 await stream.DisposeAsync();
             }
         }
+
+        // Remaining times run; attached keys and leases come in any order.
+        private static IEnumerable<string> Timeless(string method, List<string> lines) => lines
+            .Where(l => !l.StartsWith("TTL ", StringComparison.Ordinal) || method != Grpc.LeaseTimeToLive || Schema.Number(lines, "TTL") < 0)
+            .Select(l => l.IndexOf('[', StringComparison.Ordinal) is int at and >= 0 ? l[..at] + l[l.IndexOf(']', StringComparison.Ordinal)..] : l)
+            .Order(StringComparer.Ordinal);
 
         // The header is never behind the events.
         private static void CheckWhole(List<string> lines)
