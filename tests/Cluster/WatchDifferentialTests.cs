@@ -98,7 +98,7 @@ public sealed class WatchDifferentialTests
             create.Number(3, _random.Next(6) switch
             {
                 0 or 1 => _random.NextInt64(1, Revision + 1),
-                2 => Revision + _random.Next(1, 6),
+                2 => _random.Next(5) == 0 ? long.MaxValue - _random.Next(2) : Revision + _random.Next(1, 6),
                 3 when _random.Next(4) == 0 => -_random.Next(1, 3),
                 _ => 0,
             });
@@ -111,7 +111,7 @@ public sealed class WatchDifferentialTests
                 create.Data(5, [0, 1]);
             }
 
-            return create.Flag(6, _random.Next(2) == 0).Number(7, _random.Next(5) == 0 ? _random.Next(1, 15) : 0).Flag(8, _random.Next(4) == 0);
+            return create.Flag(6, _random.Next(2) == 0).Number(7, _random.Next(5) == 0 ? _random.Next(1, 15) : _random.Next(40) == 0 ? _random.Next(2) == 0 ? long.MinValue : -7 : 0).Flag(8, _random.Next(4) == 0);
         }
 
         private Pb Txn()

@@ -252,7 +252,8 @@ public sealed unsafe partial class WatchHub
 
     private bool IsSynced(WatchStream stream)
     {
-        if (stream.WatcherCount == 0 || stream.LaggingCount != 0)
+        // An id whose watcher a compaction ended counts as one that is behind until its client cancels it: so does etcd.
+        if (stream.WatcherCount == 0 || stream.LaggingCount != 0 || stream.IdCount != stream.WatcherCount)
         {
             return false;
         }
