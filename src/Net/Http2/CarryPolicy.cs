@@ -3,8 +3,8 @@
 // Why        A client that is alone gains from it what four thread changes cost; others on the same loop would wait for the
 //            disk with it. Whether there are others is not known before, so it is tried, and given up for a while when
 //            somebody had to wait, each time for twice as long; a run of writes that met nobody makes the pauses short again.
-//            A disk that needs more than a millisecond makes the thread changes a small part of the whole: then it is given
-//            up as well.
+//            How long the disk takes does not matter while nobody waits: where the machine is busy the thread changes that
+//            are saved cost more, too.
 using System;
 
 namespace Cairn.Net.Http2;
@@ -18,19 +18,12 @@ internal struct CarryPolicy()
     /// <summary>The longest, ns.</summary>
     public const long PauseMaxNs = 1_000_000_000;
 
-    /// <summary>A write that took longer was slow, ns.</summary>
-    public const long SlowNs = 1_000_000;
-
-    /// <summary>So many slow writes in a row are no accident.</summary>
-    public const int SlowMax = 4;
-
     /// <summary>So many writes that met nobody make the pauses short again.</summary>
     public const int QuietRun = 256;
 
     private long _untilNs = long.MinValue;
     private long _pauseNs = PauseMinNs;
     private int _quiet;
-    private int _slow;
 
     /// <summary>False during a pause.</summary>
     public readonly bool MayCarry(long nowNs) => nowNs >= _untilNs;
@@ -53,13 +46,6 @@ internal struct CarryPolicy()
         {
             _quiet = 0;
             _pauseNs = PauseMinNs;
-        }
-
-        _slow = tookNs > SlowNs ? _slow + 1 : 0;
-        if (_slow >= SlowMax)
-        {
-            _slow = 0;
-            _untilNs = nowNs + tookNs + PauseMinNs;
         }
     }
 }

@@ -45,26 +45,6 @@ public sealed class CarryPolicyTests
         Assert.True(policy.MayCarry(now + Quick + CarryPolicy.PauseMinNs));
     }
 
-    [Fact]
-    public void SlowWrites_InARow_PauseToo_OneAmongQuickOnesDoesNot()
-    {
-        var policy = new CarryPolicy();
-        for (int i = 0; i < 100; i++)
-        {
-            policy.Carried(i % CarryPolicy.SlowMax == 0 ? CarryPolicy.SlowNs + 1 : Quick, somebodyWaited: false, i);
-            Assert.True(policy.MayCarry(i));
-        }
-
-        policy = new CarryPolicy();
-        for (int i = 0; i < CarryPolicy.SlowMax; i++)
-        {
-            Assert.True(policy.MayCarry(1000));
-            policy.Carried(CarryPolicy.SlowNs + 1, somebodyWaited: false, 1000);
-        }
-
-        Assert.False(policy.MayCarry(1000));
-    }
-
     // Whatever happens, waiting others cost at most one write per pause, and no pause is longer than a second.
     [Fact]
     public void Policy_AnyHistory_NeverStopsForLongerThanASecond()
