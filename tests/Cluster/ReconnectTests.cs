@@ -148,7 +148,12 @@ public sealed class ReconnectTests(ITestOutputHelper output)
             await Back(follower, proxies);
             await received.Until(r => r.Compacted.Count == 4);
             Assert.Equal([11L, 12, 13, 14], received.Compacted.Order());
-            Assert.Equal(5, received.Events(11).Count);
+            if (!Tools.SubjectIsEtcd)
+            {
+                // A frozen member finds the first writes in its sockets when it wakes, and tells them.
+                Assert.Equal(5, received.Events(11).Count);
+            }
+
             await stream.Send(new Pb().Message(1, new Pb().Text(1, "s/").Text(2, "s0").Number(3, compacted).Number(7, 21)));
             await received.Until(r => r.Events(21).Count >= 1);
             Assert.Equal("PUT s/b 1", received.Events(21)[0]);
