@@ -199,8 +199,15 @@ internal sealed class StreamConnection : IDisposable
     {
         Thread thread = new(() =>
         {
-            while (Pump())
+            try
             {
+                while (Pump())
+                {
+                }
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                // Closed here, between reading and saying that it was read.
             }
         })
         { IsBackground = true, Name = "bench-read" };
