@@ -7,6 +7,7 @@
 //            more with prev_kv, if somebody wants that); each watcher's response is header, id, those bytes.
 // Late       A watcher that starts in the past, or whose stream has StreamBytesMax waiting, is a revision: it reads
 //            history in bounded passes (WatchHub.CatchUp.cs) and never slows apply or the others.
+//            With none but late ones the store does nothing at all for them.
 // Promise    A watcher that is not late loses nothing to a compaction: MvccStore.WatchFloor keeps deletes waiting until
 //            the hub has read past them. Late ones are cancelled, as etcd does.
 // Order      of one poll: take the poked streams, pin, live events, requests, progress, one pass of history, wake the
@@ -81,6 +82,9 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     /// </summary>
     public bool IsWanted => Volatile.Read(ref _wanted);
 
+    // Late watchers read history at the pace of their clients: for them alone the store wakes nobody and holds nothing back.
+    private bool HasLive => Figures.WatcherCount != Figures.LaggingCount;
+
     /// <summary>A View with new revisions was published. The store's thread, after a full fence.</summary>
     public void Published()
     {
@@ -150,7 +154,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
         }
 
         WakeWriters();
-        if (Figures.WatcherCount == 0)
+        if (!HasLive)
         {
             Volatile.Write(ref _wanted, false);
             _store.WatchFloor = long.MaxValue;
@@ -239,7 +243,7 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
     private bool ReadLive(in View view)
     {
         long to = view.Revision;
-        if (Figures.WatcherCount == 0)
+        if (!HasLive)
         {
             _revision = to;
             return false;
