@@ -47,7 +47,7 @@ internal sealed class PeerLink : System.IDisposable
     public IReadOnlyList<string> Urls { get; }
 
     /// <summary>Not in the member list here: somebody of the same cluster that this member does not know yet.</summary>
-    public bool IsRemote { get; }
+    public bool IsRemote { get; private set; }
 
     public PeerCounters Counters { get; }
 
@@ -55,6 +55,9 @@ internal sealed class PeerLink : System.IDisposable
     public PeerWire? Wire => Volatile.Read(ref _wire);
 
     public void Start() => _thread.Start();
+
+    /// <summary>It is in the member list now; the connections stay. Under the transport's lock.</summary>
+    public void BecomeMember() => IsRemote = false;
 
     /// <summary>The peer shows signs of life: dial now rather than later.</summary>
     public void Nudge() => _nudge.Set();
@@ -108,16 +111,24 @@ internal sealed class PeerLink : System.IDisposable
 
         IPeerReceiver member = _transport.Member;
         PeerLog.Established(_transport.Log, _transport.LocalLabel, _label, url, welcome.Identity.ServerVersion);
-        Counters.BecameActive();
-        member.Connected(Id, boot, welcome.Identity.StorageId);
+        if (_transport.Speaks(this))
+        {
+            Counters.BecameActive();
+            member.Connected(Id, boot, welcome.Identity.StorageId);
+        }
+
         string reason = new UrgentReader(_transport, wire.Urgent, isDialler: true).Run();
         Volatile.Write(ref _wire, null);
         wire.Urgent.Abort();
         wire.Bulk!.Abort();
         _transport.Calls.Fail(wire.Urgent);
-        Counters.BecameInactive();
-        member.Disconnected(Id);
-        _wasHeld = true;
+        if (_transport.Speaks(this))
+        {
+            Counters.BecameInactive();
+            member.Disconnected(Id);
+            _wasHeld = true;
+        }
+
         if (!_stopping)
         {
             PeerLog.Lost(_transport.Log, _transport.LocalLabel, _label, reason);

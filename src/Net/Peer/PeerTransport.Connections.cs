@@ -182,6 +182,13 @@ internal sealed partial class PeerTransport
 
     private bool IsRemoved(ulong peer) => Member.Judge(peer, 0) == PeerStanding.Removed;
 
+    /// <summary>What this link sees is what the member is told: not when another has taken its place.</summary>
+    public bool Speaks(PeerLink link)
+    {
+        PeerLink? current = Find(link.Id);
+        return current is null || current == link;
+    }
+
     private PeerLink? Find(ulong peer)
     {
         foreach (PeerLink link in Volatile.Read(ref _links))

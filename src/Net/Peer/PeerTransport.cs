@@ -177,7 +177,8 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
             var kept = new List<PeerLink>();
             foreach (PeerAddress peer in peers)
             {
-                PeerLink? known = Array.Find(_links, link => link.Id == peer.Id && !link.IsRemote && Same(link.Urls, peer.Urls));
+                PeerLink? known = Array.Find(_links, link => link.Id == peer.Id && Same(link.Urls, peer.Urls));
+                known?.BecomeMember();
                 kept.Add(known ?? NewLink(peer.Id, peer.Urls, isRemote: false));
             }
 
@@ -198,6 +199,16 @@ internal sealed unsafe partial class PeerTransport : ITransport, IDisposable
             }
 
             Volatile.Write(ref _links, [.. kept]);
+        }
+
+        // Two links to one member would push each other out: one with a successor ends at once.
+        for (int i = gone.Count - 1; i >= 0; i--)
+        {
+            if (Find(gone[i].Id) is not null)
+            {
+                gone[i].Stop();
+                gone.RemoveAt(i);
+            }
         }
 
         if (gone.Count != 0)

@@ -254,6 +254,18 @@ public sealed partial class PeerTransportTests : IDisposable
         await Until(() => one.Member.Messages.Count == 1, "its message");
         await Until(() => Heartbeat(one, 2, 2), "a way back");
         await Until(() => newcomer.Member.Messages.Count == 1, "the answer");
+
+        // It becomes a member: the link it has stays, a second one would push it out again and again.
+        one.Member.Standings[2] = PeerStanding.Member;
+        one.Transport.SetPeers([newcomer.Address]);
+        for (ulong i = 3; i < 200; i++)
+        {
+            Assert.True(Heartbeat(one, 2, i));
+            await Task.Delay(1);
+        }
+
+        await Until(() => newcomer.Member.Messages.Count == 198, "everything that was sent");
+        Assert.Equal((1L, 1L), (one.Member.Connects, newcomer.Member.Connects));
     }
 
     [Theory]
