@@ -15,19 +15,35 @@ internal static class Shrinker
 
     public static string Run(RunOutcome failed, SimOptions options)
     {
+        string rule = failed.RuleBroken;
+        if (failed.Members is { } members)
+        {
+            (MemberSwarm small, List<Fault> plan, int tried) = Reduce(
+                members, failed.Plan, s_memberChanges,
+                (config, faults) => SimRun.Whole(config, faults, options.Mutation, new Coverage(), null).RuleBroken == rule);
+            return Describe(tried, plan, failed.Plan.Count, $"{small.Operations} operations, {small.Members} members", small);
+        }
+
         (SwarmConfig config, List<Fault> faults, int runs) = Reduce(failed, options.Mutation);
-        return string.Create(
-            CultureInfo.InvariantCulture,
-            $"smaller after {runs} runs: {faults.Count} of {failed.Plan.Count} faults, {config.Operations} operations, {config.Voters} voters, {config.Clients} clients\n{config}\n{FaultPlan.Describe(faults)}");
+        return Describe(
+            runs, faults, failed.Plan.Count, $"{config.Operations} operations, {config.Voters} voters, {config.Clients} clients", config);
     }
 
-    public static (SwarmConfig Config, List<Fault> Faults, int Runs) Reduce(RunOutcome failed, Mutation mutation)
+    public static (SwarmConfig Config, List<Fault> Faults, int Runs) Reduce(RunOutcome failed, Mutation mutation) => Reduce(
+        failed.Config!, failed.Plan, s_changes,
+        (config, faults) => SimRun.Core(config, faults, mutation, new Coverage(), null).RuleBroken == failed.RuleBroken);
+
+    private static string Describe(int runs, List<Fault> faults, int before, string sizes, object config) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"smaller after {runs} runs: {faults.Count} of {before} faults, {sizes}\n{config}\n{FaultPlan.Describe(faults)}");
+
+    private static (TConfig Config, List<Fault> Faults, int Runs) Reduce<TConfig>(
+        TConfig config, IReadOnlyList<Fault> plan, Func<TConfig, TConfig>[] changes, Func<TConfig, List<Fault>, bool> isStillSo)
+        where TConfig : class
     {
-        SwarmConfig config = failed.Config;
-        var faults = new List<Fault>(failed.Plan);
+        var faults = new List<Fault>(plan);
         int runs = 0;
-        bool Fails(SwarmConfig tried, List<Fault> plan) => runs++ < MaxRuns
-            && SimRun.Core(tried, plan, mutation, new Coverage(), null).RuleBroken == failed.RuleBroken;
+        bool Fails(TConfig tried, List<Fault> left) => runs++ < MaxRuns && isStillSo(tried, left);
 
         bool shrank = true;
         while (shrank && runs < MaxRuns)
@@ -51,10 +67,10 @@ internal static class Shrinker
                 }
             }
 
-            foreach (Func<SwarmConfig, SwarmConfig> change in s_changes)
+            foreach (Func<TConfig, TConfig> change in changes)
             {
-                SwarmConfig smaller = change(config);
-                if (smaller != config && Fails(smaller, faults))
+                TConfig smaller = change(config);
+                if (!smaller.Equals(config) && Fails(smaller, faults))
                 {
                     config = smaller;
                     shrank = true;
@@ -64,6 +80,23 @@ internal static class Shrinker
 
         return (config, faults, runs);
     }
+
+    private static readonly Func<MemberSwarm, MemberSwarm>[] s_memberChanges =
+    [
+        c => c with { Operations = Math.Max(1, c.Operations / 2) },
+        c => c with { Clients = Math.Max(1, c.Clients / 2) },
+        c => c with { WatchSessions = c.WatchSessions / 2 },
+        c => c with { LeasePercent = 0 },
+        c => c with { CompactPercent = 0 },
+        c => c.Members > 3 ? c with { Members = 3 } : c with { Members = 1 },
+        c => c with { Links = c.Links with { DropPermille = 0 } },
+        c => c with { Links = c.Links with { RepeatPermille = 0 } },
+        c => c with { Links = c.Links with { SlowPermille = 0 } },
+        c => c with { SlowDiskPercent = 0 },
+        c => c with { ClockErrorPermille = 0 },
+        c => c with { SafetyNs = c.SafetyNs * 3 / 4 },
+        c => c with { Keys = 1 },
+    ];
 
     private static readonly Func<SwarmConfig, SwarmConfig>[] s_changes =
     [

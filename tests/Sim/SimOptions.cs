@@ -12,6 +12,7 @@ internal sealed record SimOptions
             runs seeds S, S+1, …; prints a line of progress, totals, and what was never reached
         sim --seed S [--trace] [--shrink] [--mutation NAME]
             runs one seed again, event for event
+            --members with any of these: whole members instead of raft cores
         sim --mutations [--seeds N] [--trials T] [--mutation NAME]
             puts each known bug in and says how many seeds it takes to find it
         """;
@@ -38,6 +39,9 @@ internal sealed record SimOptions
 
     public bool Mutations { get; init; }
 
+    /// <summary>Whole members instead of raft cores.</summary>
+    public bool Members { get; init; }
+
     public int Trials { get; init; } = 20;
 
     public int MaxFailures { get; init; } = 1;
@@ -58,6 +62,7 @@ internal sealed record SimOptions
                 "--trace" => options with { Trace = true },
                 "--shrink" => options with { Shrink = true },
                 "--verbose" => options with { Verbose = true },
+                "--members" => options with { Members = true },
                 "--mutations" => options with { Mutations = true },
                 _ => null,
             };

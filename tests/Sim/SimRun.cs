@@ -27,46 +27,68 @@ internal sealed record RunOutcome(ulong Seed)
 
     public long Faults { get; init; }
 
-    public required SwarmConfig Config { get; init; }
+    /// <summary>Of a run of cores.</summary>
+    public SwarmConfig? Config { get; init; }
+
+    /// <summary>Of a run of whole members.</summary>
+    public MemberSwarm? Members { get; init; }
 
     public IReadOnlyList<Fault> Plan { get; init; } = [];
 
     public string Describe(SimOptions options) => string.Create(
         CultureInfo.InvariantCulture,
-        $"FAILED {Summary}\n{Failure}\nreplay: dotnet run --project tests/Sim -c Release -- --seed {Seed}{(options.Mutation == Mutation.None ? "" : " --mutation " + options.Mutation)} --trace (or --shrink)");
+        $"FAILED {Summary}\n{Failure}\nreplay: dotnet run --project tests/Sim -c Release -- {(Members is null ? "" : "--members ")}--seed {Seed}{(options.Mutation == Mutation.None ? "" : " --mutation " + options.Mutation)} --trace (or --shrink)");
 }
 
 internal static class SimRun
 {
     /// <summary>Runs a seed; a broken rule is in the outcome, never thrown.</summary>
     public static RunOutcome One(ulong seed, SimOptions options, Coverage coverage, TextWriter? trace) =>
-        Core(SwarmConfig.Draw(seed), null, options.Mutation, coverage, trace);
+        options.Members
+            ? Whole(MemberSwarm.Draw(seed), null, options.Mutation, coverage, trace)
+            : Core(SwarmConfig.Draw(seed), null, options.Mutation, coverage, trace);
+
+    /// <summary>A run of whole members.</summary>
+    public static RunOutcome Whole(
+        MemberSwarm config, List<Fault>? faults, Mutation mutation, Coverage coverage, TextWriter? trace)
+    {
+        MemberWorld? world = null;
+        (string? failure, string rule) = Guarded(
+            mutation,
+            () =>
+            {
+                world = new MemberWorld(config, coverage, faults) { Trace = trace };
+                world.Run();
+            },
+            () => world?.Dispose());
+        return new RunOutcome(config.Seed)
+        {
+            Members = config,
+            Summary = world?.ToString() ?? "nothing ran",
+            Failure = failure,
+            RuleBroken = rule,
+            TraceHash = world?.TraceHash ?? 0,
+            Events = world?.Events ?? 0,
+            SimulatedNs = world?.NowNs ?? 0,
+            Completed = world?.Committed ?? 0,
+            Faults = world?.FaultsDone ?? 0,
+            Plan = world?.Faults ?? [],
+        };
+    }
 
     /// <summary>A run at core level with a configuration and, when given, a plan of faults of its own.</summary>
     public static RunOutcome Core(
         SwarmConfig config, List<Fault>? faults, Mutation mutation, Coverage coverage, TextWriter? trace)
     {
-        Mutations.Active = mutation;
-        string? failure = null;
-        string rule = string.Empty;
         RaftWorld? world = null;
-        try
-        {
-            world = new RaftWorld(config, coverage, faults) { Trace = trace };
-            world.Run();
-            world.Dispose();
-        }
-        catch (Exception e) when (e is not OutOfMemoryException)
-        {
-            failure = e is SimViolationException or InvariantException ? e.Message + "\n" + e.StackTrace : e.ToString();
-            rule = e is SimViolationException ? e.Message.Split(':', '\n')[0] : e.GetType().Name + " " + e.Message.Split('\n')[0];
-            Abandon(world);
-        }
-        finally
-        {
-            Mutations.Active = Mutation.None;
-        }
-
+        (string? failure, string rule) = Guarded(
+            mutation,
+            () =>
+            {
+                world = new RaftWorld(config, coverage, faults) { Trace = trace };
+                world.Run();
+            },
+            () => world?.Dispose());
         return new RunOutcome(config.Seed)
         {
             Config = config,
@@ -82,16 +104,36 @@ internal static class SimRun
         };
     }
 
-    private static void Abandon(RaftWorld? world)
+    /// <summary>Runs and closes a world; what breaks is the answer.</summary>
+    private static (string? Failure, string Rule) Guarded(Mutation mutation, Action run, Action close)
     {
+        Mutations.Active = mutation;
+        string? failure = null;
+        string rule = string.Empty;
         try
         {
-            world?.Dispose();
+            run();
+            close();
         }
-        catch (Exception e) when (e is SimViolationException or InvariantException)
+        catch (Exception e) when (e is not OutOfMemoryException)
         {
-            // It has failed already; what it leaves behind is not looked at.
+            failure = e is SimViolationException or InvariantException ? e.Message + "\n" + e.StackTrace : e.ToString();
+            rule = e is SimViolationException ? e.Message.Split(':', '\n')[0] : e.GetType().Name + " " + e.Message.Split('\n')[0];
+            try
+            {
+                close();
+            }
+            catch (Exception again) when (again is not OutOfMemoryException)
+            {
+                // It has failed already; what it leaves behind is not looked at.
+            }
         }
+        finally
+        {
+            Mutations.Active = Mutation.None;
+        }
+
+        return (failure, rule);
     }
 }
 

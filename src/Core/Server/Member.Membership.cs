@@ -1,7 +1,7 @@
 // Member.Membership: changes of the cluster: add, promote, remove, update, move the leader. Any thread; rare, allocates.
 //
 // A change is checked here against this member's view, proposed as one ConfChange entry, judged again at apply, and
-// answered when raft itself has switched, so that the next change is not refused for this one. It waits as long as its
+// answered when raft itself has switched (Member.MembershipCall.cs has the steps), so that the next change is not refused for this one. It waits as long as its
 // caller does: there is no time limit of the server's own (behaviour.md §2.1).
 // Promotion  Only the leader knows how far a learner is; other members ask it through a PeerCall.
 // Removal    of the leader: leadership is handed to the best voter first, so that the cluster does not wait an election.
@@ -33,33 +33,13 @@ public sealed partial class Member
             PeerUrls = sorted,
             IsLearner = isLearner,
         };
-        ErrorCode refusal = Strictly("add", member.Id, checks => checks.Add(isLearner));
-        if (refusal != ErrorCode.None)
-        {
-            return (refusal, member);
-        }
-
-        ConfChangeType type = isLearner ? ConfChangeType.AddLearnerNode : ConfChangeType.AddNode;
-        return (await ChangeAsync(type, member.Id, member.ToJson(), deadlineNs).ConfigureAwait(false), member);
+        MembershipCall call = BeginAdd(member, deadlineNs);
+        return (await RunAsync(call).ConfigureAwait(false), member);
     }
 
     /// <summary>Removes a member for ever.</summary>
-    public async Task<ErrorCode> RemoveMemberAsync(ulong id, long deadlineNs)
-    {
-        ErrorCode refusal = Strictly("remove", id, checks => checks.Remove(id));
-        if (refusal != ErrorCode.None)
-        {
-            return refusal;
-        }
-
-        if (id == Id && _counters.Leader == Id && ClusterView.Members.Length > 1)
-        {
-            long patience = Math.Min(deadlineNs, _clock.NowNs + (2L * Options.ElectionMs * 1_000_000));
-            _ = await MoveLeaderAsync(0, patience).ConfigureAwait(false);
-        }
-
-        return await ChangeAsync(ConfChangeType.RemoveNode, id, default, deadlineNs).ConfigureAwait(false);
-    }
+    public Task<ErrorCode> RemoveMemberAsync(ulong id, long deadlineNs) =>
+        RunAsync(new MembershipCall(this, MemberChange.Remove, id, deadlineNs));
 
     /// <summary>Changes where a member listens for its peers.</summary>
     public Task<ErrorCode> UpdateMemberAsync(ulong id, IReadOnlyList<string> peerUrls, long deadlineNs)
@@ -67,54 +47,11 @@ public sealed partial class Member
         ArgumentNullException.ThrowIfNull(peerUrls);
         // In the order given: etcd looks at these URLs as little as at anything else about them.
         var member = new ClusterMember { Id = id, PeerUrls = peerUrls };
-        return ChangeAsync(ConfChangeType.UpdateNode, id, member.ToJson(), deadlineNs);
+        return RunAsync(new MembershipCall(this, MemberChange.Update, id, deadlineNs) { Context = member.ToJson() });
     }
 
     /// <summary>Lets a learner vote, if its log is near the leader's.</summary>
-    public async Task<ErrorCode> PromoteMemberAsync(ulong id, long deadlineNs)
-    {
-        ulong leader = _counters.Leader;
-        if (leader == 0)
-        {
-            return ErrorCode.NoLeader;
-        }
-
-        if (leader != Id)
-        {
-            byte[] body = new byte[8];
-            BinaryPrimitives.WriteUInt64LittleEndian(body, id);
-            var call = new PeerCall(
-                PeerCallKind.PromoteMember, leader, body, Math.Min(deadlineNs, _clock.NowNs + Options.RequestTimeoutNs));
-            Call(call);
-            await call.Completion.ConfigureAwait(false);
-            return call.Outcome == PeerCallOutcome.Answered ? call.Error : ErrorCode.Timeout;
-        }
-
-        ClusterMember? learner = ClusterView.Find(id);
-        if (learner is null)
-        {
-            return ErrorCode.MemberNotFound;
-        }
-
-        if (!learner.IsLearner)
-        {
-            return ErrorCode.MemberNotLearner;
-        }
-
-        ErrorCode ready = await CommandAsync(RaftCommandKind.IsInSync, id, deadlineNs).ConfigureAwait(false);
-        if (ready == ErrorCode.None)
-        {
-            ready = Strictly("promote", id, checks => checks.Promote(id));
-        }
-
-        if (ready != ErrorCode.None)
-        {
-            return ready;
-        }
-
-        byte[] context = MemberOpener.PromotionOf(id);
-        return await ChangeAsync(ConfChangeType.AddNode, id, context, deadlineNs).ConfigureAwait(false);
-    }
+    public Task<ErrorCode> PromoteMemberAsync(ulong id, long deadlineNs) => RunAsync(BeginPromote(id, deadlineNs));
 
     /// <summary>Hands leadership to a voter and waits until it leads.</summary>
     /// <param name="target">The voter; 0 for the best one.</param>
@@ -134,6 +71,14 @@ public sealed partial class Member
         return target != 0 && ClusterView.Find(target) is not { IsLearner: false }
             ? Task.FromResult(ErrorCode.BadLeaderTransferee)
             : CommandAsync(RaftCommandKind.MoveLeader, target, deadlineNs);
+    }
+
+    /// <summary>Asks raft to hand over without waiting for it; nothing if it does not lead. For tests and the simulator.</summary>
+    internal void BeginHandOver(ulong target)
+    {
+        RequestSlot slot = Rent();
+        _ = TryCommand(slot, RaftCommandKind.MoveLeader, target, _clock.NowNs + Options.RequestTimeoutNs);
+        Return(slot);
     }
 
     /// <summary>Starts an election, as a timeout would; for tools and tests.</summary>
@@ -184,18 +129,23 @@ public sealed partial class Member
         return refusal;
     }
 
-    private async Task<ErrorCode> ChangeAsync(ConfChangeType type, ulong id, ReadOnlyMemory<byte> context, long deadlineNs)
+    /// <summary>Adds a member that has its id already.</summary>
+    internal MembershipCall BeginAdd(ClusterMember added, long deadlineNs) =>
+        new(this, added.IsLearner ? MemberChange.AddLearner : MemberChange.Add, added.Id, deadlineNs) { Context = added.ToJson() };
+
+    internal MembershipCall BeginPromote(ulong id, long deadlineNs) =>
+        new(this, MemberChange.Promote, id, deadlineNs) { Context = MemberOpener.PromotionOf(id) };
+
+    internal MembershipCall BeginRemove(ulong id, long deadlineNs) => new(this, MemberChange.Remove, id, deadlineNs);
+
+    private static async Task<ErrorCode> RunAsync(MembershipCall call)
     {
-        RequestSlot slot = Rent();
-        try
+        while (!call.Advance())
         {
-            slot.BeginConfChange(type, id, context.Span);
-            return await ProposeAsync(slot, deadlineNs == 0 ? long.MaxValue : deadlineNs).ConfigureAwait(false);
+            await call.WaitAsync().ConfigureAwait(false);
         }
-        finally
-        {
-            Return(slot);
-        }
+
+        return call.Outcome;
     }
 
     private async Task<ErrorCode> CommandAsync(RaftCommandKind kind, ulong target, long deadlineNs)
@@ -203,29 +153,36 @@ public sealed partial class Member
         RequestSlot slot = Rent();
         try
         {
-            if (_intake.IsClosed)
-            {
-                return ErrorCode.Stopped;
-            }
-
-            slot.Submit(deadlineNs);
-            if (!_wiring.Commands.TryEnqueue(new RaftCommand { Kind = kind, Target = target, Slot = slot }))
-            {
-                slot.Withdraw();
-                return ErrorCode.TooManyRequests;
-            }
-
-            _raftCell.Wake();
-            if (_counters.RaftStopped)
-            {
-                _ = slot.TryComplete(ErrorCode.Stopped);
-            }
-
-            return await slot.AsValueTask().ConfigureAwait(false);
+            ErrorCode refusal = TryCommand(slot, kind, target, deadlineNs);
+            return refusal == ErrorCode.None ? await slot.AsValueTask().ConfigureAwait(false) : refusal;
         }
         finally
         {
             Return(slot);
         }
+    }
+
+    /// <summary>Hands a command to raft; None: the slot will be completed.</summary>
+    private ErrorCode TryCommand(RequestSlot slot, RaftCommandKind kind, ulong target, long deadlineNs)
+    {
+        if (_intake.IsClosed)
+        {
+            return ErrorCode.Stopped;
+        }
+
+        slot.Submit(deadlineNs);
+        if (!_wiring.Commands.TryEnqueue(new RaftCommand { Kind = kind, Target = target, Slot = slot }))
+        {
+            slot.Withdraw();
+            return ErrorCode.TooManyRequests;
+        }
+
+        _raftCell.Wake();
+        if (_counters.RaftStopped)
+        {
+            _ = slot.TryComplete(ErrorCode.Stopped);
+        }
+
+        return ErrorCode.None;
     }
 }

@@ -25,6 +25,19 @@ public sealed class MemberEnvironment
     /// <summary>The way to the other members; null where there are none. It outlives the member's actors.</summary>
     public ITransport? Transport { get; init; }
 
+    /// <summary>Sees what is applied; in simulations only.</summary>
+    internal IApplyObserver? Observer { get; init; }
+
     /// <summary>Major page faults of the process so far; asked once a second. Null where nothing can be paged out.</summary>
     public Func<long>? MajorFaults { get; init; }
+}
+
+/// <summary>The simulator's view of one member's store thread. Absent in what ships (Mutations.AreCompiled).</summary>
+internal interface IApplyObserver
+{
+    /// <summary>An entry was applied; the view that shows it is not published yet.</summary>
+    void Applied(in CommittedEntry entry, Protocol.ErrorCode outcome);
+
+    /// <summary>A snapshot of the leader has taken the state's place.</summary>
+    void Installed(ulong index);
 }

@@ -103,6 +103,11 @@ internal sealed partial class StoreActor
         _counters.TreeIndex = install.Index;
         _counters.InstalledIndex = install.Index; // before the applied index: raft looks in the other order
         _counters.AppliedIndex = install.Index;
+        if (Mutations.AreCompiled)
+        {
+            _environment.Observer?.Installed(install.Index);
+        }
+
         System.Threading.Interlocked.MemoryBarrier();
         _watch.Published();
         _raft.Wake();

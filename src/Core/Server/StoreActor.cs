@@ -205,6 +205,11 @@ internal sealed partial class StoreActor : IActor
         _appliedTerm = entry.Term;
         long took = _clock.NowNs - before;
         Figures.Observe(_machine.LastKind, outcome is ErrorCode.None or ErrorCode.Compacted, took);
+        if (Mutations.AreCompiled)
+        {
+            _environment.Observer?.Applied(in entry, outcome);
+        }
+
         long tookMs = took / 1_000_000;
         if (tookMs > _options.WarningApplyDurationMs)
         {

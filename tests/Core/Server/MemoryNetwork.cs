@@ -72,6 +72,17 @@ internal sealed unsafe class MemoryNetwork
         Relink();
     }
 
+    /// <summary>Heals every direction.</summary>
+    public void MendAll()
+    {
+        lock (_lock)
+        {
+            _cut.Clear();
+        }
+
+        Relink();
+    }
+
     /// <summary>Cuts a member off in both directions, or heals it.</summary>
     public void Isolate(ulong member, bool cut = true)
     {

@@ -56,6 +56,9 @@ internal sealed class SimFileSystem : IFileSystem
     /// <summary>True once the power is cut.</summary>
     public bool IsDead { get; private set; }
 
+    /// <summary>Dead, and what is left of the process only frees its memory: it finds no files to tidy up.</summary>
+    public bool IsAbandoned { get; set; }
+
     /// <summary>For looking at it from outside.</summary>
     public SimDirectory Root { get; }
 
@@ -81,6 +84,30 @@ internal sealed class SimFileSystem : IFileSystem
         LandInFlight(50, random);
         Unlock(Root);
         return new SimFileSystem(random.Fork("disk"), Root) { Lie = Lie };
+    }
+
+    /// <summary>Frees what all files take. Nobody may use this disk, or one made from it by <see cref="ProcessDeath"/>, any more.</summary>
+    public void Free()
+    {
+        IsDead = true;
+        FreeAll(Root);
+        InFlight.Clear();
+
+        static void FreeAll(SimDirectory directory)
+        {
+            foreach (SimNode node in directory.Names.Values)
+            {
+                switch (node)
+                {
+                    case SimDirectory inner:
+                        FreeAll(inner);
+                        break;
+                    case SimInode inode:
+                        inode.Dispose();
+                        break;
+                }
+            }
+        }
     }
 
     /// <summary>Cuts the power now.</summary>
@@ -139,6 +166,11 @@ internal sealed class SimFileSystem : IFileSystem
 
     public string[] List(string directory)
     {
+        if (IsAbandoned)
+        {
+            return [];
+        }
+
         ThrowIfDead();
         SimDirectory found = FindDirectory("list", directory);
         string[] names = new string[found.Names.Count];

@@ -15,6 +15,8 @@ internal enum StoreRequestKind : byte
     Range,
     Txn,
     Compact,
+    LeaseGrant,
+    LeaseRevoke,
 }
 
 internal enum CompareField : byte
@@ -45,13 +47,19 @@ internal enum StoreError : byte
     None,
     Compacted,
     FutureRevision,
+    LeaseNotFound,
+    LeaseExists,
 }
 
 /// <summary>One compare of a transaction; an absent key has zero in every number.</summary>
 internal sealed record StoreCompare(string Key, CompareField Field, CompareSign Sign, long Number, string Value = "");
 
 /// <summary>One operation of a transaction. An empty end names one key.</summary>
-internal sealed record StoreOp(StoreOpKind Kind, string Key, string End = "", string Value = "");
+internal sealed record StoreOp(StoreOpKind Kind, string Key, string End = "", string Value = "")
+{
+    /// <summary>Of a put; 0 for none.</summary>
+    public long Lease { get; init; }
+}
 
 /// <summary>A pair as a client sees it.</summary>
 internal readonly record struct StorePair(string Key, string Value, long Created, long Modified, long Version);
@@ -73,6 +81,12 @@ internal sealed record StoreRequest(StoreRequestKind Kind)
     public long Revision { get; init; }
 
     public long Limit { get; init; }
+
+    /// <summary>Of a grant or a revoke.</summary>
+    public long Lease { get; init; }
+
+    /// <summary>Of a grant, seconds.</summary>
+    public long Ttl { get; init; }
 
     public StoreCompare[] Compares { get; init; } = [];
 
@@ -117,6 +131,8 @@ internal sealed record StoreRequest(StoreRequestKind Kind)
         {
             case StoreRequestKind.Compact:
                 return string.Create(CultureInfo.InvariantCulture, $"compact {Revision}");
+            case StoreRequestKind.LeaseGrant or StoreRequestKind.LeaseRevoke:
+                return string.Create(CultureInfo.InvariantCulture, $"{Kind} {Lease} {Ttl}");
             case StoreRequestKind.Range:
                 return string.Create(CultureInfo.InvariantCulture, $"get {Read!.Key}..{Read.End} @{Revision} limit {Limit}");
         }

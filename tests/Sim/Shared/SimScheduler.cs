@@ -12,6 +12,7 @@ namespace Cairn.Simulation;
 internal sealed class SimScheduler(SimRandom random, SimClock clock)
 {
     private readonly List<Task> _tasks = [];
+    private int _added;
     private readonly PriorityQueue<Action, (long Time, ulong Tie)> _events = new();
 
     /// <summary>Fastest and slowest ordinary disk, and how often it is slow.</summary>
@@ -25,10 +26,16 @@ internal sealed class SimScheduler(SimRandom random, SimClock clock)
 
     public long Steps { get; private set; }
 
+    /// <summary>Of everything that happened, in order: equal in two runs of one seed.</summary>
+    public ulong TraceHash { get; private set; } = 14695981039346656037;
+
+    /// <summary>Adds something to the trace.</summary>
+    public void Note(ulong what) => TraceHash = ((TraceHash ^ what) * 1099511628211) ^ (TraceHash >> 29);
+
     /// <summary>Adds an actor; the returned waker is its own.</summary>
     public IWaker Add(IActor actor)
     {
-        var task = new Task(actor);
+        var task = new Task(actor, ++_added);
         _tasks.Add(task);
         return task;
     }
@@ -73,12 +80,14 @@ internal sealed class SimScheduler(SimRandom random, SimClock clock)
         bool eventIsDue = hasEvent && first.Time <= clock.NowNs;
         if (eventIsDue && (chosen is null || random.Below(runnable + 1) == 0))
         {
+            Note((ulong)first.Time);
             _events.Dequeue()();
             return true;
         }
 
         if (chosen is not null)
         {
+            Note((ulong)clock.NowNs + (ulong)chosen.Number);
             chosen.IsAwake = false;
             if (chosen.Actor.Poll(clock.NowNs))
             {
@@ -119,9 +128,11 @@ internal sealed class SimScheduler(SimRandom random, SimClock clock)
         return true;
     }
 
-    private sealed class Task(IActor actor) : IWaker
+    private sealed class Task(IActor actor, int number) : IWaker
     {
         public IActor Actor => actor;
+
+        public int Number => number;
 
         public bool IsAwake { get; set; } = true;
 
