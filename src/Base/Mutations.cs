@@ -10,7 +10,7 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace Cairn.Base;
 
-/// <summary>Known bugs of consensus implementations, each with its line in the code; those of storage are still to come.</summary>
+/// <summary>Known bugs of consensus implementations, each with its line in the code.</summary>
 public enum Mutation : byte
 {
     None,
@@ -47,6 +47,32 @@ public enum Mutation : byte
 
     // What drives the core.
     SnapshotOutcomeNotReported,
+
+    // Log, tree, store.
+    LogDurableWhenWritten,
+    FailedSyncRetried,
+    RecoveredTailNotSettled,
+    LogReleasedBeforeMarker,
+    AppliedIndexBeforeEffects,
+    PagesReusedWhileRead,
+    CompactionSwallowsDelete,
+    CompactionNotResumed,
+
+    // Server.
+    ReadServedBeforeApplied,
+    InstalledBeforeLive,
+
+    // Watch.
+    WatchersRestartAfterSnapshot,
+    ProgressAheadOfStream,
+    FutureWatchEmitsOld,
+    SlowBatchDropped,
+    CompactionOvertakesWatchers,
+
+    // Leases.
+    DeposedLeaderKeepsLeases,
+    LeaseTimeNotExtended,
+    LeasesForgottenOnInstall,
 }
 
 /// <summary>Which mutation this thread runs with.</summary>

@@ -7,6 +7,7 @@
 using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
+using Cairn.Base;
 
 namespace Cairn.Btree;
 
@@ -72,7 +73,7 @@ internal sealed unsafe class PendingPages : IDisposable
         {
             int pin = pins.BinarySearch(run.MadeBy);
             pin = pin < 0 ? ~pin : pin;
-            if (pin < pins.Length && pins[pin] < run.GivenUpBy)
+            if (pin < pins.Length && pins[pin] < run.GivenUpBy && !Mutations.Is(Mutation.PagesReusedWhileRead))
             {
                 RunsHeldBy(pins[pin]).Add(run);
             }

@@ -250,6 +250,11 @@ public sealed unsafe class WalActor : IActor, IDisposable
             }
 
             _release = Math.Max(_release, unit.ReleaseIndex);
+            if (Mutations.Is(Mutation.LogReleasedBeforeMarker) && unit.ReleaseIndex != 0)
+            {
+                _log.RequestRelease(unit.ReleaseIndex);
+            }
+
             if (unit.EntryCount > 0 || unit.HasSnapshot)
             {
                 bytes += RecordEncoder.MaxFrameBytes(32L + unit.SnapshotConfStateLength);
@@ -352,7 +357,7 @@ public sealed unsafe class WalActor : IActor, IDisposable
         _syncStartNs = _clock.NowNs;
         Figures.Write.Observe(_syncStartNs - _writeStartNs);
         Figures.Wrote(_encoder.Length);
-        if (!_options.NoSync)
+        if (!_options.NoSync && !Mutations.Is(Mutation.LogDurableWhenWritten))
         {
             _operation.PrepareSync();
             _file.Submit(_operation);
@@ -361,6 +366,13 @@ public sealed unsafe class WalActor : IActor, IDisposable
 
     private void OnSynced(long nowNs)
     {
+        if (_operation.Error != 0 && Mutations.Is(Mutation.FailedSyncRetried))
+        {
+            _operation.PrepareSync();
+            _file.Submit(_operation);
+            return;
+        }
+
         if (_operation.Error != 0)
         {
             Fail("sync", _file.Path, _offset, Marshal.GetPInvokeErrorMessage(_operation.Error), null);

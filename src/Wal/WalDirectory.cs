@@ -414,7 +414,7 @@ public static unsafe class WalDirectory
     /// <summary>Step 5 of the file header.</summary>
     private static void Settle(IFile file, SegmentImage last, in SegmentScan end)
     {
-        if (end.Marked == true && end.SyncedUpTo < end.End)
+        if (end.Marked == true && end.SyncedUpTo < end.End && !Mutations.Is(Mutation.RecoveredTailNotSettled))
         {
             file.Write(end.SyncedUpTo, last.Bytes[end.SyncedUpTo..end.End]);
             file.Sync();

@@ -46,6 +46,29 @@ internal static class MutationHunt
         Mutation.SnapshotOutcomeNotReported,
     ];
 
+    /// <summary>Bugs of log, tree, server, watch and leases: runs of whole members see them.</summary>
+    public static Mutation[] MemberLevel { get; } =
+    [
+        Mutation.LogDurableWhenWritten,
+        Mutation.FailedSyncRetried,
+        Mutation.RecoveredTailNotSettled,
+        Mutation.LogReleasedBeforeMarker,
+        Mutation.AppliedIndexBeforeEffects,
+        Mutation.PagesReusedWhileRead,
+        Mutation.CompactionSwallowsDelete,
+        Mutation.CompactionNotResumed,
+        Mutation.ReadServedBeforeApplied,
+        Mutation.InstalledBeforeLive,
+        Mutation.WatchersRestartAfterSnapshot,
+        Mutation.ProgressAheadOfStream,
+        Mutation.FutureWatchEmitsOld,
+        Mutation.SlowBatchDropped,
+        Mutation.CompactionOvertakesWatchers,
+        Mutation.DeposedLeaderKeepsLeases,
+        Mutation.LeaseTimeNotExtended,
+        Mutation.LeasesForgottenOnInstall,
+    ];
+
     /// <summary>Seeds until caught, or null within the bound.</summary>
     public static (int? Seeds, string Rule, long Cpu) Hunt(Mutation mutation, ulong firstSeed, int bound)
     {
@@ -53,7 +76,10 @@ internal static class MutationHunt
         var coverage = new Coverage();
         for (int i = 0; i < bound; i++)
         {
-            RunOutcome outcome = SimRun.Core(SwarmConfig.Draw(firstSeed + (ulong)i), null, mutation, coverage, null);
+            ulong seed = firstSeed + (ulong)i;
+            RunOutcome outcome = Array.IndexOf(MemberLevel, mutation) >= 0
+                ? SimRun.Whole(MemberSwarm.Draw(seed), null, mutation, coverage, null)
+                : SimRun.Core(SwarmConfig.Draw(seed), null, mutation, coverage, null);
             if (outcome.Failure is not null)
             {
                 return (i + 1, outcome.RuleBroken, Stopwatch.GetTimestamp() - start);
@@ -67,9 +93,12 @@ internal static class MutationHunt
     {
         int survived = 0;
         Console.WriteLine("mutation                               median    p95    max   cpu s/trial   caught by");
-        foreach (Mutation mutation in CoreLevel)
+        foreach (Mutation mutation in (Mutation[])[.. CoreLevel, .. MemberLevel])
         {
-            if (options.Mutation != Mutation.None && options.Mutation != mutation)
+            // --members alone: those of whole members; a name: only that one.
+            bool isWanted = options.Mutation != Mutation.None ? options.Mutation == mutation
+                : !options.Members || Array.IndexOf(MemberLevel, mutation) >= 0;
+            if (!isWanted)
             {
                 continue;
             }

@@ -1,5 +1,6 @@
 // SimOptions: what `sim` takes.
 using System;
+using System.Collections.Generic;
 using System.Globalization;
 using Cairn.Base;
 
@@ -12,6 +13,8 @@ internal sealed record SimOptions
             runs seeds S, S+1, …; prints a line of progress, totals, and what was never reached
         sim --seed S [--trace] [--shrink] [--mutation NAME]
             runs one seed again, event for event
+            --keep 0,4|none  --change 2,2|none: only these faults of its plan, its configuration changed so (what --shrink prints)
+            --twice with any of these: every seed again, the traces must be equal
             --members with any of these: whole members instead of raft cores
         sim --mutations [--seeds N] [--trials T] [--mutation NAME]
             puts each known bug in and says how many seeds it takes to find it
@@ -39,8 +42,17 @@ internal sealed record SimOptions
 
     public bool Mutations { get; init; }
 
+    /// <summary>Each seed is run twice and has to do the same.</summary>
+    public bool Twice { get; init; }
+
     /// <summary>Whole members instead of raft cores.</summary>
     public bool Members { get; init; }
+
+    /// <summary>Places in the seed's plan of faults; null: all of it.</summary>
+    public List<int>? Kept { get; init; }
+
+    /// <summary>Changes of the shrinker, in order.</summary>
+    public List<int> Changes { get; init; } = [];
 
     public int Trials { get; init; } = 20;
 
@@ -63,6 +75,7 @@ internal sealed record SimOptions
                 "--shrink" => options with { Shrink = true },
                 "--verbose" => options with { Verbose = true },
                 "--members" => options with { Members = true },
+                "--twice" => options with { Twice = true },
                 "--mutations" => options with { Mutations = true },
                 _ => null,
             };
@@ -90,6 +103,22 @@ internal sealed record SimOptions
         if (name == "--mutation")
         {
             return Enum.TryParse(value, true, out Mutation mutation) ? options with { Mutation = mutation } : null;
+        }
+
+        if (name is "--keep" or "--change")
+        {
+            var numbers = new List<int>();
+            foreach (string part in value == "none" ? [] : value.Split(','))
+            {
+                if (!int.TryParse(part, NumberStyles.None, c, out int place))
+                {
+                    return null;
+                }
+
+                numbers.Add(place);
+            }
+
+            return name == "--keep" ? options with { Kept = numbers } : options with { Changes = numbers };
         }
 
         if (!ulong.TryParse(value, NumberStyles.None, c, out ulong number))

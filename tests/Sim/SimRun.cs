@@ -43,21 +43,57 @@ internal sealed record RunOutcome(ulong Seed)
 internal static class SimRun
 {
     /// <summary>Runs a seed; a broken rule is in the outcome, never thrown.</summary>
-    public static RunOutcome One(ulong seed, SimOptions options, Coverage coverage, TextWriter? trace) =>
+    public static RunOutcome One(ulong seed, SimOptions options, Coverage coverage, TextWriter? trace)
+    {
+        RunOutcome outcome = Once(seed, options, coverage, trace);
+        if (!options.Twice || outcome.Failure is not null)
+        {
+            return outcome;
+        }
+
+        RunOutcome again = Once(seed, options, new Coverage(), null);
+        return again.TraceHash == outcome.TraceHash ? outcome : outcome with
+        {
+            RuleBroken = "determinism", Failure = "determinism: the second run differs: " + again.Summary,
+        };
+    }
+
+    private static RunOutcome Once(ulong seed, SimOptions options, Coverage coverage, TextWriter? trace) =>
         options.Members
-            ? Whole(MemberSwarm.Draw(seed), null, options.Mutation, coverage, trace)
-            : Core(SwarmConfig.Draw(seed), null, options.Mutation, coverage, trace);
+            ? Whole(Shrinker.Apply(MemberSwarm.Draw(seed), options.Changes), KeptOf(seed, options), options.Mutation, coverage, trace)
+            : Core(Shrinker.Apply(SwarmConfig.Draw(seed), options.Changes), KeptOf(seed, options), options.Mutation, coverage, trace);
+
+    /// <summary>The faults of a seed's plan that are to be kept; null: all.</summary>
+    private static List<Fault>? KeptOf(ulong seed, SimOptions options)
+    {
+        if (options.Kept is not { } kept)
+        {
+            return null;
+        }
+
+        using IDisposable world = options.Members
+            ? new MembersWorld(MemberSwarm.Draw(seed), new Coverage(), null)
+            : new RaftWorld(SwarmConfig.Draw(seed), new Coverage(), null);
+        List<Fault> plan = world is MembersWorld members ? members.Faults : [.. ((RaftWorld)world).Faults];
+        var left = new List<Fault>();
+        foreach (int place in kept)
+        {
+            left.Add(plan[place]);
+        }
+
+        return left;
+    }
 
     /// <summary>A run of whole members.</summary>
     public static RunOutcome Whole(
         MemberSwarm config, List<Fault>? faults, Mutation mutation, Coverage coverage, TextWriter? trace)
     {
-        MemberWorld? world = null;
+        MembersWorld? world = null;
         (string? failure, string rule) = Guarded(
             mutation,
             () =>
             {
-                world = new MemberWorld(config, coverage, faults) { Trace = trace };
+                world = new MembersWorld(config, coverage, faults) { Trace = trace };
                 world.Run();
             },
             () => world?.Dispose());
@@ -154,6 +190,9 @@ internal sealed class RunTotals
 
     public long Faults { get; private set; }
 
+    /// <summary>Over the traces of all seeds, whatever their order.</summary>
+    public ulong TraceHash { get; private set; }
+
     public void Add(RunOutcome outcome)
     {
         Seeds++;
@@ -162,6 +201,7 @@ internal sealed class RunTotals
         SimulatedNs += outcome.SimulatedNs;
         Completed += outcome.Completed;
         Faults += outcome.Faults;
+        TraceHash += (outcome.TraceHash ^ outcome.Seed) * 0x9E3779B97F4A7C15;
     }
 
     public string Progress(double seconds) => string.Create(
@@ -172,6 +212,7 @@ internal sealed class RunTotals
     {
         var text = new StringBuilder();
         _ = text.Append(Progress(seconds)).Append('\n');
+        _ = text.Append(CultureInfo.InvariantCulture, $"traces {TraceHash:x16}\n");
         _ = text.Append(
             CultureInfo.InvariantCulture,
             $"cpu {cpu:f1} s, {Completed / Math.Max(cpu, 0.001):n0} operations per CPU second, {Seeds / Math.Max(seconds, 0.001):f0} seeds/s\n");

@@ -97,11 +97,16 @@ public sealed class RaftSeedTests(ITestOutputHelper output)
                 continue;
             }
 
-            (SwarmConfig config, List<Fault> faults, _) = Shrinker.Reduce(failed, Mutation.AppendAnswerBeforeSync);
-            Assert.True(faults.Count < failed.Plan.Count);
-            RunOutcome again = SimRun.Core(config, faults, Mutation.AppendAnswerBeforeSync, new Coverage(), null);
-            Assert.Equal(failed.RuleBroken, again.RuleBroken);
-            Assert.Null(SimRun.Core(config, faults, Mutation.None, new Coverage(), null).Failure);
+            Reduced<SwarmConfig> small = Shrinker.Reduce(failed, Mutation.AppendAnswerBeforeSync);
+            Assert.True(small.Faults.Count < failed.Plan.Count);
+
+            // As the command that it prints: seed, faults kept, changes made.
+            var options = new SimOptions
+            {
+                Mutation = Mutation.AppendAnswerBeforeSync, Kept = small.Kept, Changes = small.Changes,
+            };
+            Assert.Equal(failed.RuleBroken, SimRun.One(seed, options, new Coverage(), null).RuleBroken);
+            Assert.Null(SimRun.One(seed, options with { Mutation = Mutation.None }, new Coverage(), null).Failure);
             return;
         }
 

@@ -11,6 +11,7 @@
 //            revoke is applied; if that does not happen in time it is handed out again.
 using System;
 using System.Threading;
+using Cairn.Base;
 
 namespace Cairn.Core.Leases;
 
@@ -164,7 +165,8 @@ public sealed unsafe class LeaseClock
             }
 
             long seconds = slot->RemainingSeconds > 0 ? slot->RemainingSeconds : slot->TtlSeconds;
-            long deadline = DeadlineMs(nowNs, seconds, _options.ExtensionMs);
+            long deadline = DeadlineMs(
+                nowNs, Mutations.Is(Mutation.LeaseTimeNotExtended) ? 0 : seconds, _options.ExtensionMs);
             Volatile.Write(ref slot->Word, LeaseTable.With(slot->Word, deadline));
             _heap.Append(i, Math.Min(deadline, ScheduleCheckpoint(slot, nowMs)));
         }

@@ -94,7 +94,7 @@ internal sealed class LeaseFeed : ILeaseObserver
         Tell(new LeaseEvent(LeaseEventKind.Cleared, 0, 0, 0));
         var all = new List<LeaseInfo>(leases.Count);
         leases.CopyTo(all);
-        foreach (LeaseInfo lease in all)
+        foreach (LeaseInfo lease in Mutations.Is(Mutation.LeasesForgottenOnInstall) ? [] : all)
         {
             Tell(new LeaseEvent(LeaseEventKind.Granted, lease.Id, lease.Ttl, lease.RemainingTtl));
         }

@@ -12,6 +12,7 @@ using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
+using Cairn.Base;
 
 namespace Cairn.Core.Mvcc;
 
@@ -157,7 +158,7 @@ internal static unsafe class KeyHistory
         TryGet(record, compactMain, out KeyState newest)
         && newest.Main == main
         && newest.Sub == sub
-        && (!newest.IsTombstone || newest.Main == compactMain);
+        && (!newest.IsTombstone || (newest.Main == compactMain && !Mutations.Is(Mutation.CompactionSwallowsDelete)));
 
     /// <summary>Whether this revision is in the keep set of a hash at <paramref name="hashMain"/> (storage.md §6.2).</summary>
     public static bool KeptByHash(KeyRecord* record, long hashMain, long main, int sub) =>

@@ -102,7 +102,7 @@ public sealed unsafe partial class MvccStore
             case CompactionStep.Accepted:
                 if (_committedSerial < current.Serial
                     || _views.Published < current.View
-                    || WatchFloor < current.Revision
+                    || (WatchFloor < current.Revision && !Mutations.Is(Mutation.CompactionOvertakesWatchers))
                     || _views.LowestPin() < current.View)
                 {
                     return false;

@@ -119,7 +119,7 @@ public sealed unsafe partial class MvccStore
         _active.Reset(++_bufferSerial, _revision + 1);
         _active.FirstView = 1;
         _index.Reclaimer.IsExclusive = false;
-        if (scheduled > finished)
+        if (scheduled > finished && !Mutations.Is(Mutation.CompactionNotResumed))
         {
             // Accepted but not carried out: it goes on. No hash is remembered for it.
             _compactRevision = scheduled;

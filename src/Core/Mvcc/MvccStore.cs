@@ -204,7 +204,8 @@ public sealed unsafe partial class MvccStore : IBucketWriter, IBucketReader, IDi
         if (point.Index != 0)
         {
             Span<byte> number = stackalloc byte[8];
-            BinaryPrimitives.WriteUInt64BigEndian(number, point.Index);
+            BinaryPrimitives.WriteUInt64BigEndian(
+                number, Mutations.Is(Mutation.AppliedIndexBeforeEffects) ? _frozenIndex : point.Index);
             Put(BucketId.Meta, "consistent_index"u8, number);
             BinaryPrimitives.WriteUInt64BigEndian(number, point.Term);
             Put(BucketId.Meta, "term"u8, number);

@@ -202,6 +202,7 @@ public sealed partial class RaftCore
                 !_configuration.IsSoleVoter(Id) || agreed <= Durable, "a sole voter commits only what is durable");
             bool isFirst = !HasCommittedInTerm;
             Commit = agreed;
+            OwnCommit = agreed;
             if (isFirst)
             {
                 AcceptParkedReads();

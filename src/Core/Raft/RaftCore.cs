@@ -146,6 +146,9 @@ public sealed partial class RaftCore : IDisposable
     /// <summary>Highest committed index.</summary>
     public ulong Commit { get; private set; }
 
+    /// <summary>Highest index that this member committed as a leader, in this life: perhaps nobody else knows.</summary>
+    public ulong OwnCommit { get; private set; }
+
     /// <summary>Highest index handed to apply.</summary>
     public ulong Applying { get; private set; }
 

@@ -269,7 +269,7 @@ internal sealed unsafe class LeaseDuty
             return;
         }
 
-        if (_primaryTerm != 0)
+        if (_primaryTerm != 0 && !(Mutations.Is(Mutation.DeposedLeaderKeepsLeases) && !leads))
         {
             Clock.Demote();
             _primaryTerm = 0;

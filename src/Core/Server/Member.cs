@@ -18,6 +18,7 @@ using Cairn.Core.Leases;
 using Cairn.Core.Mvcc;
 using Cairn.Core.Mvcc.Watch;
 using Cairn.Core.Protocol;
+using Cairn.Core.Raft;
 using Cairn.Wal;
 using Microsoft.Extensions.Logging;
 
@@ -193,6 +194,9 @@ public sealed partial class Member : IDisposable
     public ulong Id => _parts.Identity.MemberId;
 
     public ulong ClusterId => _parts.Identity.ClusterId;
+
+    /// <summary>Consensus, for the simulator to look at between polls; everybody else asks <see cref="Status"/>.</summary>
+    internal RaftCore Raft => _parts.Core;
 
     public MemberOptions Options { get; }
 

@@ -6,9 +6,9 @@
 //            this one has not, for when all disks are slow nobody leads better. It cannot lead again before its disk
 //            moves: a candidacy needs a durable vote (design §9.1).
 // Stop       Nothing new; a leader hands over; what is appended gets its chance; final hard state; then the store.
-// Removal    A member that applied its own removal, or is told of it by a peer, stops itself a second later. One that led
-//            stays until a later term has committed something, or a peer says that it knows: before that the others may
-//            need its vote (decision 0061).
+// Removal    A member that applied its own removal, or is told of it by a peer, stops itself a second later. One that
+//            committed its removal itself stays until another leader has committed something, or a peer says that it knows:
+//            before that the others may need its vote (decision 0061).
 using System.Collections.Generic;
 using Cairn.Core.Protocol;
 using Cairn.Core.Raft;
@@ -24,7 +24,7 @@ internal sealed unsafe partial class RaftActor
     private bool _stopTransferred;
     private long _stopAtNs; // when a removed member stops
     private string _stopReason = "";
-    private ulong _removedInTerm; // this leader's term when it applied its own removal; 0: others know
+    private bool _isRemovalOurs; // this member committed its own removal as a leader: do others know?
     private bool _handedOver; // because of the disk, in this term
 
     private bool TakeCommands(long nowNs)
@@ -201,12 +201,12 @@ internal sealed unsafe partial class RaftActor
         return best;
     }
 
-    private void StopBecauseRemoved(long nowNs)
+    private void StopBecauseRemoved(long nowNs, ulong removedAt)
     {
         if (_stopAtNs == 0)
         {
             _stopAtNs = nowNs + RemovedDelayNs;
-            _removedInTerm = _core.Role == RaftRole.Leader ? _core.Term : 0;
+            _isRemovalOurs = removedAt != 0 && removedAt <= _core.OwnCommit;
             _stopReason = "the member has been permanently removed from the cluster";
             ServerLog.SelfRemoved(_log, ServerLog.Id(_core.Id), _options.DataDir);
         }
@@ -218,17 +218,17 @@ internal sealed unsafe partial class RaftActor
         if (by != 0 && _stopAtNs == 0)
         {
             ServerLog.ToldRemoved(_log, ServerLog.Id(_core.Id), ServerLog.Id(by));
-            StopBecauseRemoved(nowNs);
+            StopBecauseRemoved(nowNs, 0);
         }
 
-        if (_removedInTerm != 0)
+        if (_isRemovalOurs)
         {
-            if (by == 0 && (_core.TryGetTerm(_core.Commit, out ulong term) != LogAnswer.Ready || term == _removedInTerm))
+            if (by == 0 && _core.Commit <= _core.OwnCommit)
             {
                 return;
             }
 
-            _removedInTerm = 0;
+            _isRemovalOurs = false;
             _stopAtNs = nowNs + RemovedDelayNs;
         }
 

@@ -263,7 +263,7 @@ internal sealed unsafe partial class RaftActor : IActor, IDisposable
         change.Slot?.CompleteClaimed(change.Outcome);
         if (change.NodeId == _core.Id && change.Type == ConfChangeType.RemoveNode)
         {
-            StopBecauseRemoved(nowNs);
+            StopBecauseRemoved(nowNs, change.Index);
         }
 
         PublishReads();

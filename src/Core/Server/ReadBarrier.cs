@@ -127,7 +127,7 @@ internal sealed class ReadBarrier
             }
         }
 
-        while (_confirmed > 0 && (_slots[0].Index <= applied || _slots[0].IsDecided))
+        while (_confirmed > 0 && (_slots[0].Index <= applied || _slots[0].IsDecided || Mutations.Is(Mutation.ReadServedBeforeApplied)))
         {
             RequestSlot slot = _slots.Dequeue();
             _confirmed--;

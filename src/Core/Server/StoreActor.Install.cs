@@ -48,6 +48,12 @@ internal sealed partial class StoreActor
         if (!_tree.IsResting)
         {
             _tree.AskToRest();
+            if (Mutations.Is(Mutation.InstalledBeforeLive))
+            {
+                _counters.InstalledIndex = _install.Value.Index;
+                _counters.AppliedIndex = _install.Value.Index;
+            }
+
             return true;
         }
 

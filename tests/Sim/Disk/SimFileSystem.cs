@@ -336,6 +336,11 @@ internal sealed class SimFileSystem : IFileSystem
 
     private void Delete(string path)
     {
+        if (IsAbandoned)
+        {
+            return;
+        }
+
         ThrowIfDead();
         (SimDirectory directory, string name) = Locate(path);
         if (!directory.Names.ContainsKey(name))

@@ -15,7 +15,7 @@ namespace Cairn.Simulation;
 
 internal sealed class MemberClients
 {
-    private readonly MemberWorld _world;
+    private readonly MembersWorld _world;
     private readonly SimRandom _random;
     private readonly List<Operation> _open = [];
     private readonly Client[] _clients;
@@ -24,7 +24,7 @@ internal sealed class MemberClients
     private ulong _answeredIndex; // highest of any write that was answered
     private long _answeredRevision; // highest in any answer of a linearizable operation
 
-    public MemberClients(MemberWorld world, SimRandom random)
+    public MemberClients(MembersWorld world, SimRandom random)
     {
         _world = world;
         _random = random;
@@ -145,7 +145,7 @@ internal sealed class MemberClients
     private StoreRequest Draw()
     {
         MemberSwarm config = _world.Config;
-        string key = MemberWorld.Key(_random.Below(config.Keys));
+        string key = MembersWorld.Key(_random.Below(config.Keys));
         if (_random.Chance(config.LeasePercent))
         {
             return _random.Below(10) switch
@@ -202,7 +202,7 @@ internal sealed class MemberClients
         int count = 1 + _random.Below(Math.Min(4, _world.Config.Keys));
         for (int i = 0; i < count; i++)
         {
-            string key = MemberWorld.Key((first + i) % _world.Config.Keys);
+            string key = MembersWorld.Key((first + i) % _world.Config.Keys);
             operations.Add(_random.Below(3) switch
             {
                 0 => new StoreOp(StoreOpKind.Range, key),

@@ -8,7 +8,7 @@ using Cairn.Core.Leases;
 
 namespace Cairn.Simulation;
 
-internal sealed class MemberLeases(MemberWorld world, SimRandom random)
+internal sealed class MemberLeases(MembersWorld world, SimRandom random)
 {
     private readonly SortedDictionary<long, Lease> _leases = [];
     private long _nextId;

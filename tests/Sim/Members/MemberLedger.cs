@@ -10,7 +10,7 @@ using Cairn.Core.Server;
 
 namespace Cairn.Simulation;
 
-internal sealed class MemberLedger(MemberWorld world)
+internal sealed class MemberLedger(MembersWorld world)
 {
     private readonly List<Line> _lines = [];
     private readonly Dictionary<ulong, StoreRequest> _asked = [];

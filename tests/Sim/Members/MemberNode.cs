@@ -9,6 +9,7 @@ using System.Collections.Generic;
 using System.Globalization;
 using Cairn.Base;
 using Cairn.Core.Protocol;
+using Cairn.Core.Raft;
 using Cairn.Core.Server;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -16,14 +17,15 @@ namespace Cairn.Simulation;
 
 internal sealed class MemberNode : IApplyObserver
 {
-    private readonly MemberWorld _world;
+    private readonly MembersWorld _world;
     private readonly NodeClock _clock;
     private readonly List<Guard> _guards = [];
     private readonly bool _joins;
+    private (ulong Index, ulong Term) _durable; // what raft took for durable when it last ran
     private int _starts;
     private int _crashes;
 
-    public MemberNode(MemberWorld world, int number, bool joins)
+    public MemberNode(MembersWorld world, int number, bool joins)
     {
         _world = world;
         Number = number;
@@ -227,9 +229,23 @@ internal sealed class MemberNode : IApplyObserver
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
+    private void NoteDurable(RaftCore core)
+    {
+        if (core.TryGetTerm(core.Durable, out ulong term) == LogAnswer.Ready)
+        {
+            _durable = (core.Durable, term);
+        }
+    }
+
+    /// <summary>R9: what raft built on before the process ended is there; M3: so is what the tree holds, and nothing else.</summary>
     private void CheckRecovered()
     {
         MemberStatus status = Member!.Status;
+        RaftCore core = Member.Raft;
+        bool isThere = core.CompactedIndex >= _durable.Index
+            || (core.TryGetTerm(_durable.Index, out ulong term) == LogAnswer.Ready && term == _durable.Term);
+        SimCheck.That(
+            isThere, $"R9: {Name} had made {_durable} durable; its log begins behind {core.CompactedIndex} and ends at {core.LastIndex}");
         _world.Ledger.CheckRevision(this, status.AppliedIndex, status.Revision);
         CheckContents("after recovery");
     }
@@ -285,7 +301,7 @@ internal sealed class MemberNode : IApplyObserver
         };
     }
 
-    private sealed class NodeClock(MemberWorld world, int permille) : IClock
+    private sealed class NodeClock(MembersWorld world, int permille) : IClock
     {
         public long WallStepMs { get; set; }
 
@@ -293,11 +309,11 @@ internal sealed class MemberNode : IApplyObserver
 
         public long UnixMilliseconds => 1_800_000_000_000 + WallStepMs + (NowNs / 1_000_000);
 
-        public long Here(long simNs) => MemberWorld.StartNs + ((simNs - MemberWorld.StartNs) * permille / 1000);
+        public long Here(long simNs) => MembersWorld.StartNs + ((simNs - MembersWorld.StartNs) * permille / 1000);
 
         public long There(long nodeNs) => nodeNs > 1L << 52 ? long.MaxValue
-            : nodeNs <= MemberWorld.StartNs ? nodeNs
-            : MemberWorld.StartNs + ((((nodeNs - MemberWorld.StartNs) * 1000) + permille - 1) / permille);
+            : nodeNs <= MembersWorld.StartNs ? nodeNs
+            : MembersWorld.StartNs + ((((nodeNs - MembersWorld.StartNs) * 1000) + permille - 1) / permille);
     }
 
     /// <summary>An actor whose disk may die under it, that may be held up, and whose clock is the node's.</summary>
@@ -338,6 +354,7 @@ internal sealed class MemberNode : IApplyObserver
                 {
                     if (_isRaft)
                     {
+                        node.NoteDurable(member.Raft);
                         node._world.LookAtLeader(node, member);
                     }
                     else if (_isStore)

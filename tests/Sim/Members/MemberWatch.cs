@@ -15,7 +15,7 @@ using Cairn.Core.Protocol;
 
 namespace Cairn.Simulation;
 
-internal sealed class MemberWatch(MemberWorld world, int number, SimRandom random)
+internal sealed class MemberWatch(MembersWorld world, int number, SimRandom random)
 {
     private readonly List<Watcher> _watchers = [];
     private Session? _session;
@@ -131,8 +131,8 @@ internal sealed class MemberWatch(MemberWorld world, int number, SimRandom rando
         return new Watcher
         {
             Id = id,
-            Key = isRange && random.Chance(50) ? "k" : MemberWorld.Key(first),
-            End = isRange ? (random.Chance(50) ? "l" : MemberWorld.Key(first + 1 + random.Below(world.Config.Keys))) : string.Empty,
+            Key = isRange && random.Chance(50) ? "k" : MembersWorld.Key(first),
+            End = isRange ? (random.Chance(50) ? "l" : MembersWorld.Key(first + 1 + random.Below(world.Config.Keys))) : string.Empty,
             WantsBefore = random.Chance(40),
             NoPut = random.Chance(10),
             NoDelete = random.Chance(10),

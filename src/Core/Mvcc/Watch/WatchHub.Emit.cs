@@ -87,7 +87,7 @@ public sealed unsafe partial class WatchHub
             if ((watcher->Flags & drop) == 0 && main >= watcher->Next && !EmitOne(watcher, view))
             {
                 Figures.ForcedLagCount++;
-                BeginLag(at, main);
+                BeginLag(at, Mutations.Is(Mutation.SlowBatchDropped) ? main + 1 : main);
             }
 
             at = watcher->NextInTarget;

@@ -1,6 +1,7 @@
 // WatchHub, tables: adding, finding and removing watchers, and who among them lags. The hub's thread.
 using System;
 using System.Collections.Generic;
+using Cairn.Base;
 
 namespace Cairn.Core.Mvcc.Watch;
 
@@ -247,7 +248,8 @@ public sealed unsafe partial class WatchHub
             _streams[watcher->Stream]!.FutureCount--;
         }
 
-        return (watcher->Flags & (WatcherFlags.Lagging | WatcherFlags.Future)) == 0;
+        return (watcher->Flags & (WatcherFlags.Lagging | WatcherFlags.Future)) == 0
+            || Mutations.Is(Mutation.ProgressAheadOfStream);
     }
 
     private bool IsSynced(WatchStream stream)

@@ -216,7 +216,8 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
                 Watcher* watcher = _watchers[at];
                 if ((watcher->Flags & (WatcherFlags.Lagging | WatcherFlags.Silent)) == 0)
                 {
-                    BeginLag(at, Math.Max(watcher->Next, _revision + 1));
+                    BeginLag(
+                        at, Mutations.Is(Mutation.WatchersRestartAfterSnapshot) ? 1 : Math.Max(watcher->Next, _revision + 1));
                 }
             }
         }
@@ -407,6 +408,11 @@ public sealed unsafe partial class WatchHub : IActor, IDisposable
         if (command.Start > _revision)
         {
             flags |= WatcherFlags.Future;
+        }
+
+        if (Mutations.Is(Mutation.FutureWatchEmitsOld) && next > _revision)
+        {
+            next = _revision + 1;
         }
 
         int made = AddWatcher(stream, id, key, end, command.EndLength, next, flags | WatcherFlags.Quiet);

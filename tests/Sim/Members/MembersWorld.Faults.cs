@@ -1,4 +1,4 @@
-// MemberWorld.Faults: what each fault of the plan does to whole members, and changes of the cluster.
+// MembersWorld.Faults: what each fault of the plan does to whole members, and changes of the cluster.
 using System;
 using System.Collections.Generic;
 using Cairn.Core.Membership;
@@ -7,7 +7,7 @@ using Cairn.Core.Server;
 
 namespace Cairn.Simulation;
 
-internal sealed partial class MemberWorld
+internal sealed partial class MembersWorld
 {
     private const int MaxNodes = 9;
     private readonly List<(ulong Id, int Number)> _joining = [];

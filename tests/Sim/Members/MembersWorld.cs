@@ -1,4 +1,4 @@
-// MemberWorld: clusters of whole members of the shipping code (log, tree, store, server logic, leases, watches) in one thread
+// MembersWorld: clusters of whole members of the shipping code (log, tree, store, server logic, leases, watches) in one thread
 // under one seed: simulated time, network, disks, faults as a list, clients that are checked.
 //
 // Network   MemoryNetwork carries what members send; Links decides whether and when each message arrives. A cut is either
@@ -21,7 +21,7 @@ using Cairn.Core.Tests.Server;
 
 namespace Cairn.Simulation;
 
-internal sealed partial class MemberWorld : IDisposable
+internal sealed partial class MembersWorld : IDisposable
 {
     public const long StartNs = 1_000_000_000;
 
@@ -40,7 +40,7 @@ internal sealed partial class MemberWorld : IDisposable
     private readonly List<MemberWatch> _watches = [];
     private long _maxSteps = 6_000_000;
 
-    public MemberWorld(MemberSwarm config, Coverage coverage, List<Fault>? faults)
+    public MembersWorld(MemberSwarm config, Coverage coverage, List<Fault>? faults)
     {
         Config = config;
         Coverage = coverage;
