@@ -29,7 +29,7 @@ public sealed class OptionEffectTests
     {
         using TempFolder folder = new();
         await using ServerProcess server = await ServerProcess.Cairn(
-            folder["data"], null, "--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s", "--experimental-http2-engine=" + engine);
+            folder["data"], null, "--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=5s", "--experimental-http2-engine=" + engine);
         using TcpClient client = new();
         NetworkStream stream = await Open(client, server);
         for (int pings = 0; pings < 3;)

@@ -97,7 +97,7 @@ public sealed class LifeTests
     [Fact]
     public async Task KeepAlive_WhileTheClientAnswers_KeepsTheConnection_ThenCutsIt()
     {
-        var limits = new FrontEndLimits { KeepAliveInterval = TimeSpan.FromMilliseconds(1), KeepAliveTimeout = TimeSpan.FromSeconds(2) };
+        var limits = new FrontEndLimits { KeepAliveInterval = TimeSpan.FromMilliseconds(1), KeepAliveTimeout = TimeSpan.FromSeconds(6) };
         await using FrontFixture front = await StartAsync(limits);
         using H2Peer peer = await OpenAsync(front.Port);
         for (int i = 0; i < 2; i++)
