@@ -1,5 +1,6 @@
 // RetryingWriters: load on a whole cluster: each writer puts numbered values to its own keys at any member, tries another member
-// when one fails, and remembers what was acknowledged and what has an unknown outcome.
+// when one fails, and remembers what was acknowledged and what has an unknown outcome. An attempt that was given up may still
+// lie with its member (frozen, or cut off) and take effect after later values of the same writer: its outcome stays unknown.
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
@@ -19,6 +20,7 @@ internal sealed class RetryingWriters(Members members, int count) : IAsyncDispos
     private readonly CancellationTokenSource _stop = new();
     private readonly ConcurrentDictionary<string, Written> _keys = [];
     private readonly ConcurrentDictionary<string, int> _failures = [];
+    private readonly ConcurrentDictionary<string, bool> _doubtful = []; // value@key
     private Task _load = Task.CompletedTask;
     private long _acknowledged;
     private long _lastAcknowledged;
@@ -50,7 +52,7 @@ internal sealed class RetryingWriters(Members members, int count) : IAsyncDispos
         await _load;
     }
 
-    /// <summary>Every acknowledged value, or a later one of unknown outcome, is there.</summary>
+    /// <summary>Every key has its last acknowledged value, or one of which an attempt had an unknown outcome.</summary>
     public async Task Check()
     {
         Answer all = await members.Running.First().Running.Client.Call(Grpc.Range, new Pb().Text(1, "load/").Text(2, "load0"));
@@ -61,7 +63,7 @@ internal sealed class RetryingWriters(Members members, int count) : IAsyncDispos
         {
             long value = found.GetValueOrDefault(key);
             Assert.True(
-                value >= written.Acknowledged && value <= written.Sent,
+                (value >= written.Acknowledged && value <= written.Sent) || _doubtful.ContainsKey(value + "@" + key),
                 $"{key}: {written.Acknowledged} was acknowledged, {written.Sent} sent at last, found {value}\n{members.Logs()}");
         }
     }
@@ -110,6 +112,7 @@ internal sealed class RetryingWriters(Members members, int count) : IAsyncDispos
 
                 if (!done)
                 {
+                    _doubtful[number + "@" + key] = true;
                     turn++;
                     await Task.Delay(10);
                 }
